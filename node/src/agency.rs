@@ -1,0 +1,131 @@
+//! The agencies that a node hosts: their keys, and what they say of themselves.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jingwei_proto::id::AgencyId;
+use jingwei_proto::key::SecretKey;
+use jingwei_proto::statement::{Role, Territory};
+use jingwei_registry::enrolment::Profile;
+use jingwei_registry::keyfile::{self, KeyFileError};
+use serde::{Deserialize, Serialize};
+
+use crate::home::Home;
+
+/// An agency whose keys this node holds.
+#[derive(Debug)]
+pub struct HostedAgency {
+    /// What it says of itself.
+    pub profile: Profile,
+    /// Signs statements and messages.
+    pub signing: SecretKey,
+    /// Signs its journal's checkpoints.
+    pub journal: Arc<SecretKey>,
+    /// Co-signs others' logs.
+    pub witness: SecretKey,
+}
+
+/// A hosted agency could not be made or loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum AgencyError {
+    /// It is there already.
+    #[error("{0} is hosted here already, in {1}")]
+    Exists(AgencyId, PathBuf),
+    /// A key file is missing, broken or readable by others.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The profile cannot be read or written.
+    #[error("{path}: {reason}")]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredProfile {
+    id: AgencyId,
+    name: String,
+    level: u64,
+    territory: Territory,
+    #[serde(default)]
+    roles: Vec<Role>,
+}
+
+impl HostedAgency {
+    /// The agency's id.
+    pub fn id(&self) -> &AgencyId {
+        &self.profile.id
+    }
+
+    /// Makes keys for a new agency in a node's directory.
+    pub fn create(home: &Home, profile: Profile) -> Result<HostedAgency, AgencyError> {
+        let dir = home.agency(&profile.id);
+        let path = dir.join("profile.json");
+        if path.exists() {
+            return Err(AgencyError::Exists(profile.id, dir));
+        }
+        keyfile::create_private_dir(&dir)?;
+        let agency = HostedAgency {
+            signing: keyfile::load_or_create(&dir.join("signing.pem"))?,
+            journal: Arc::new(keyfile::load_or_create(&dir.join("journal.pem"))?),
+            witness: keyfile::load_or_create(&dir.join("witness.pem"))?,
+            profile,
+        };
+        // The profile comes last: with it the agency is there, without it nothing is.
+        let stored = StoredProfile {
+            id: agency.profile.id.clone(),
+            name: agency.profile.name.clone(),
+            level: agency.profile.level,
+            territory: agency.profile.territory.clone(),
+            roles: agency.profile.roles.clone(),
+        };
+        let mut text =
+            serde_json::to_vec_pretty(&stored).map_err(|error| AgencyError::Profile {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        text.push(b'\n');
+        keyfile::create_private(&path, &text)?;
+        Ok(agency)
+    }
+
+    /// All agencies that the node in `home` hosts, by id.
+    pub fn load_all(home: &Home) -> Result<Vec<HostedAgency>, AgencyError> {
+        let Ok(entries) = std::fs::read_dir(home.agencies()) else {
+            return Ok(Vec::new());
+        };
+        let mut dirs: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|dir| dir.join("profile.json").exists())
+            .collect();
+        dirs.sort();
+        dirs.iter().map(|dir| HostedAgency::load(dir)).collect()
+    }
+
+    fn load(dir: &Path) -> Result<HostedAgency, AgencyError> {
+        let path = dir.join("profile.json");
+        let wrong = |reason: String| AgencyError::Profile {
+            path: path.clone(),
+            reason,
+        };
+        let text = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
+        let stored: StoredProfile =
+            serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+        Ok(HostedAgency {
+            profile: Profile {
+                id: stored.id,
+                name: stored.name,
+                level: stored.level,
+                territory: stored.territory,
+                roles: stored.roles,
+            },
+            signing: keyfile::load(&dir.join("signing.pem"))?,
+            journal: Arc::new(keyfile::load(&dir.join("journal.pem"))?),
+            witness: keyfile::load(&dir.join("witness.pem"))?,
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Telling the federation where a node is: one statement for each hosted agency, entered when
+//! the agency is enrolled and whenever address or keys have changed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jingwei_proto::key::Signer;
+use jingwei_proto::statement::{Head, Node as Announced, Predicate, Statement};
+use jingwei_registry::fault::Fault;
+
+use crate::agency::HostedAgency;
+use crate::node::{Node, index_fault};
+
+/// Between two attempts while the registry is down.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Announces every hosted agency, and again whenever the log shows that something is due.
+    /// Ends with the node.
+    pub(crate) async fn keep_announced(self: Arc<Node>) {
+        let mut standing = self.replica.standing();
+        loop {
+            let mut failed = false;
+            for agency in self.agencies.values() {
+                if let Err(fault) = self.announce(agency).await {
+                    tracing::warn!(agency = %agency.id(), %fault, "the node is not announced yet");
+                    failed = true;
+                }
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                changed = standing.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(PAUSE), if failed => {}
+            }
+        }
+    }
+
+    async fn announce(&self, agency: &HostedAgency) -> Result<(), Fault> {
+        let index = self.replica.index();
+        let Some(address) = self.address.get() else {
+            return Ok(());
+        };
+        if index.agency(agency.id()).map_err(index_fault)?.is_none() {
+            return Ok(());
+        }
+        let current = index.node(agency.id()).map_err(index_fault)?;
+        let due = self.announcement(agency, address);
+        if current.as_ref().is_some_and(|current| current.node == due) {
+            return Ok(());
+        }
+        let statement = Statement {
+            head: Head {
+                federation: self.membership.federation.clone(),
+                agency: Some(agency.id().clone()),
+                time: (self.clock)(),
+                sequence: current
+                    .as_ref()
+                    .map_or(1, |record| record.chain.sequence + 1),
+                previous: current.map(|record| record.chain.payload),
+            },
+            predicate: Predicate::Node(due),
+        };
+        let accepted = self
+            .submitter()?
+            .submit(&statement.sign(&agency.signing))
+            .await?;
+        tracing::info!(agency = %agency.id(), address, index = accepted.index, "announced");
+        self.replica.reached(accepted.index).await;
+        Ok(())
+    }
+
+    fn announcement(&self, agency: &HostedAgency, address: &str) -> Announced {
+        Announced {
+            address: address.to_owned(),
+            tls: vec![self.identity.id],
+            journal: agency.journal.public().clone(),
+            witness: agency.witness.public().clone(),
+        }
+    }
+
+    /// Whether the log shows this node as the agency's, with its address and keys of today.
+    pub(crate) fn is_announced(&self, agency: &HostedAgency) -> bool {
+        let current = self.replica.index().node(agency.id()).ok().flatten();
+        match (current, self.address.get()) {
+            (Some(current), Some(address)) => current.node == self.announcement(agency, address),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The catalogue: what there is, for people who look and for queries that name tables.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use jingwei_proto::id::{AgencyId, DatasetId, VersionId, parse_version};
+use jingwei_proto::state::VersionRecord;
+use jingwei_proto::statement::{Dataset, Sharing};
+use jingwei_proto::wire::node::{DataFile, DatasetSummary, DescribeResponse, FindResponse};
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_schemas::TableSchema;
+
+use crate::exchange::ask::{Question, ThroughExchange};
+use crate::ingest::arrow_schema;
+use crate::node::{Node, index_fault};
+use crate::query::error::QueryError;
+use crate::query::guard::GuardedTable;
+use crate::query::permit::Permit;
+use crate::query::remote::RemoteTable;
+use crate::query::session::Resolver;
+
+impl Node {
+    /// The newest version of every dataset that matches all words, best matches first.
+    pub fn find(&self, words: &[String], limit: usize) -> Result<FindResponse, Fault> {
+        let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+        let mut found = Vec::new();
+        for id in self.replica.index().datasets() {
+            let Some((version, record)) = self.newest(&id)? else {
+                continue;
+            };
+            if record.dataset.sharing == Sharing::Withheld {
+                continue;
+            }
+            if let Some(score) = self.score(&id, &record.dataset, &words) {
+                found.push((score, summary(&version, &record)));
+            }
+        }
+        found.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.dataset.cmp(&y.dataset)));
+        Ok(FindResponse {
+            total: found.len() as u64,
+            datasets: found
+                .into_iter()
+                .take(limit)
+                .map(|(_, summary)| summary)
+                .collect(),
+        })
+    }
+
+    /// How well a dataset matches: a word in its name counts most, then title, then the rest.
+    fn score(&self, id: &DatasetId, dataset: &Dataset, words: &[String]) -> Option<u32> {
+        let name = id.to_string();
+        let title = dataset.title.as_deref().unwrap_or("").to_lowercase();
+        let agency = self.replica.index().agency(&id.agency).ok().flatten();
+        let rest = [
+            dataset.description.as_deref().unwrap_or(""),
+            dataset.schema.as_deref().unwrap_or(""),
+            agency.as_ref().map_or("", |agency| agency.name.as_str()),
+        ]
+        .join("\n")
+        .to_lowercase();
+        words.iter().try_fold(0, |score, word| {
+            let found = [
+                (name.contains(word), 9),
+                (title.contains(word), 3),
+                (rest.contains(word), 1),
+            ];
+            let points: u32 = found
+                .iter()
+                .filter(|(found, _)| *found)
+                .map(|(_, points)| points)
+                .sum();
+            (points > 0).then_some(score + points)
+        })
+    }
+
+    fn newest(&self, id: &DatasetId) -> Result<Option<(VersionId, VersionRecord)>, Fault> {
+        let Some(chain) = self.replica.index().newest(id).map_err(index_fault)? else {
+            return Ok(None);
+        };
+        let version = VersionId {
+            dataset: id.clone(),
+            version: chain.sequence,
+        };
+        let record = self
+            .replica
+            .index()
+            .version(&version)
+            .map_err(index_fault)?;
+        Ok(record.map(|record| (version, record)))
+    }
+
+    /// Everything that the catalogue knows of `AGENCY/NAME` or `AGENCY/NAME@VERSION`.
+    pub fn describe(&self, text: &str) -> Result<DescribeResponse, Fault> {
+        let wrong =
+            |error: jingwei_proto::id::IdError| Fault::new(Blame::WrongUse, error.to_string());
+        let (id, version) = match text.split_once('@') {
+            Some(_) => {
+                let version: VersionId = text.parse().map_err(wrong)?;
+                (version.dataset.clone(), Some(version))
+            }
+            None => (text.parse().map_err(wrong)?, None),
+        };
+        let newest = self.newest(&id)?.ok_or_else(|| self.unknown(&id))?;
+        let versions = newest.0.version;
+        let (version, record) = match version {
+            Some(version) => {
+                let record = self.version(&version)?;
+                (version, record)
+            }
+            None => newest,
+        };
+        let agency = self.member(&id.agency)?;
+        let dataset = &record.dataset;
+        Ok(DescribeResponse {
+            summary: Some(summary(&version, &record)),
+            description: dataset.description.clone().unwrap_or_default(),
+            schema: dataset.schema.clone().unwrap_or_default(),
+            files: dataset
+                .files
+                .iter()
+                .map(|file| DataFile {
+                    digest: file.digest.to_string(),
+                    bytes: file.bytes,
+                })
+                .collect(),
+            index: record.chain.index,
+            manifest_digest: record.chain.payload.to_string(),
+            agency_name: agency.name,
+            agency_level: agency.level,
+            agency_territory: agency.territory.to_string(),
+            address: self
+                .node_of(&id.agency)
+                .map(|node| node.node.address)
+                .unwrap_or_default(),
+            versions,
+            source_format: dataset
+                .source
+                .as_ref()
+                .map(|source| source.format.clone())
+                .unwrap_or_default(),
+            source_bytes: dataset.source.as_ref().map_or(0, |source| source.bytes),
+        })
+    }
+
+    fn unknown(&self, id: &DatasetId) -> Fault {
+        let all: Vec<String> = self
+            .replica
+            .index()
+            .datasets()
+            .map(|id| id.to_string())
+            .collect();
+        let near = jingwei_schemas::nearest(&id.to_string(), all.iter().map(String::as_str));
+        let fault = Fault::new(Blame::NotFound, format!("there is no dataset {id}"));
+        if near.is_empty() {
+            fault.advise("‘jingwei find’ lists what there is")
+        } else {
+            fault.advise(format!("the nearest: {}", near.join(", ")))
+        }
+    }
+
+    /// A schema by its name: one of the registry's (`AGENCY/NAME`) or one of the pack.
+    pub fn schema_by_name(&self, name: &str) -> Result<TableSchema, Fault> {
+        if let Ok(id) = name.parse::<DatasetId>() {
+            let record = self.replica.index().schema(&id).map_err(index_fault)?;
+            let record = record.ok_or_else(|| {
+                Fault::new(
+                    Blame::NotFound,
+                    format!("the registry holds no schema {id}"),
+                )
+            })?;
+            return TableSchema::parse(record.schema.schema.as_bytes()).map_err(|error| {
+                Fault::new(Blame::Malformed, format!("the schema {id}: {error}"))
+            });
+        }
+        jingwei_schemas::pack::find(name).ok_or_else(|| {
+            let known: Vec<&str> = jingwei_schemas::pack::names().collect();
+            Fault::new(Blame::NotFound, format!("‘{name}’ is no file, no schema of the registry (AGENCY/NAME) and none of the program's own"))
+                .advise(format!("the program's own are {}", known.join(", ")))
+        })
+    }
+}
+
+fn summary(version: &VersionId, record: &VersionRecord) -> DatasetSummary {
+    DatasetSummary {
+        dataset: version.dataset.to_string(),
+        version: version.version,
+        title: record.dataset.title.clone().unwrap_or_default(),
+        sharing: record.dataset.sharing.to_string(),
+        rows: record.dataset.rows.unwrap_or(0),
+        time: record.time.to_string(),
+    }
+}
+
+/// The tables that one question may name: the asker's own are read here, others' are asked for.
+#[derive(Debug)]
+pub struct Tables(pub Arc<Question>);
+
+impl Tables {
+    fn own(
+        &self,
+        version: VersionId,
+        dataset: &Dataset,
+    ) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let owner = self.0.agency.id();
+        let here = |reason: String| QueryError::Incomplete {
+            agency: owner.to_string(),
+            reason,
+        };
+        let files = self
+            .0
+            .node
+            .data_files(dataset)
+            .map_err(|fault| here(fault.to_string()))?;
+        let permit = Permit::of_class(owner.clone(), owner, dataset.sharing);
+        let table =
+            GuardedTable::new(version, files, permit).map_err(|error| here(error.to_string()))?;
+        Ok(Arc::new(table))
+    }
+
+    fn remote(
+        &self,
+        version: VersionId,
+        dataset: &Dataset,
+    ) -> Result<Arc<dyn TableProvider>, QueryError> {
+        let agency = version.dataset.agency.to_string();
+        if dataset.sharing == Sharing::Withheld {
+            return Err(QueryError::Refused {
+                agency,
+                reason: format!("{version}: it is withheld"),
+            });
+        }
+        let schema = dataset.schema.as_deref().unwrap_or_default();
+        let schema =
+            TableSchema::parse(schema.as_bytes()).map_err(|error| QueryError::Incomplete {
+                agency,
+                reason: format!("the schema of {version} cannot be used: {error}"),
+            })?;
+        let asker = Arc::new(ThroughExchange(self.0.clone()));
+        Ok(Arc::new(RemoteTable::new(
+            version,
+            arrow_schema(&schema),
+            asker,
+        )))
+    }
+}
+
+#[async_trait]
+impl Resolver for Tables {
+    async fn table(
+        &self,
+        agency: &str,
+        table: &str,
+    ) -> Result<Option<Arc<dyn TableProvider>>, QueryError> {
+        let (name, version) = match table.split_once('@') {
+            Some((name, version)) => match parse_version(version) {
+                Some(version) => (name, Some(version)),
+                None => return Ok(None),
+            },
+            None => (table, None),
+        };
+        let (Ok(agency), Ok(name)) = (agency.parse::<AgencyId>(), name.parse()) else {
+            return Ok(None);
+        };
+        let node = &self.0.node;
+        let dataset = DatasetId { agency, name };
+        let own = dataset.agency == *self.0.agency.id();
+        let internal = |fault: Fault| QueryError::Internal(fault.to_string());
+        let number = match version {
+            Some(number) => Some(number),
+            None => node
+                .replica
+                .index()
+                .newest(&dataset)
+                .map_err(|error| internal(index_fault(error)))?
+                .map(|chain| chain.sequence),
+        };
+        if let Some(number) = number {
+            let id = VersionId {
+                dataset: dataset.clone(),
+                version: number,
+            };
+            if let Some(record) = node
+                .replica
+                .index()
+                .version(&id)
+                .map_err(|error| internal(index_fault(error)))?
+            {
+                return if own {
+                    self.own(id, &record.dataset)
+                } else {
+                    self.remote(id, &record.dataset)
+                }
+                .map(Some);
+            }
+        }
+        // A withheld dataset is known by its name to its own agency alone.
+        match node.withheld(&dataset, version).filter(|_| own) {
+            Some((version, manifest)) => self
+                .own(VersionId { dataset, version }, &manifest)
+                .map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn agencies(&self) -> Vec<String> {
+        let mut agencies: Vec<String> = self
+            .0
+            .node
+            .replica
+            .index()
+            .datasets()
+            .map(|id| id.agency.to_string())
+            .collect();
+        agencies.dedup();
+        agencies
+    }
+
+    fn tables(&self, agency: &str) -> Vec<String> {
+        let Ok(agency) = agency.parse() else {
+            return Vec::new();
+        };
+        self.0
+            .node
+            .replica
+            .index()
+            .datasets_of(&agency)
+            .map(|id| id.name.to_string())
+            .collect()
+    }
+}

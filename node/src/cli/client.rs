@@ -1,0 +1,51 @@
+//! The way from a command to its running node: gRPC over the socket in the node's directory.
+
+use std::future::Future;
+
+use jingwei_registry::connect::{self, Link};
+use jingwei_registry::fault::{Blame, Fault};
+
+use super::{Place, runtime, shell};
+use crate::home::Home;
+use crate::serve::stubs::local_client::LocalClient;
+
+/// The largest message from the node: a batch of a table.
+const MAX_MESSAGE: usize = 256 * 1024 * 1024;
+
+/// A client of the node.
+pub type Client = LocalClient<Link>;
+
+/// Connects to the node in `place`, and says how to start it if it does not run.
+pub async fn connect(place: &Place) -> Result<Client, Fault> {
+    let socket = Home::new(&place.dir).socket();
+    let link = connect::uds(&socket).await.map_err(|fault| {
+        if !place.dir.is_dir() {
+            return Fault::new(
+                Blame::WrongUse,
+                format!("there is no directory {}", place.dir.display()),
+            )
+            .advise("name the node's directory with --dir, or begin one with ‘jingwei init’");
+        }
+        Fault::new(
+            Blame::Unavailable,
+            format!(
+                "the node in {} does not run ({})",
+                place.dir.display(),
+                fault.message
+            ),
+        )
+        .advise(format!(
+            "start it: jingwei serve --dir {}",
+            shell::path(&place.dir)
+        ))
+    })?;
+    Ok(LocalClient::new(link).max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// Runs a command that talks to the node.
+pub fn with_node<T, F>(place: &Place, command: impl FnOnce(Client) -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    runtime()?.block_on(async { command(connect(place).await?).await })
+}

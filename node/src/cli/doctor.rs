@@ -1,0 +1,236 @@
+//! `jingwei doctor`
+
+use std::time::Duration;
+
+use jingwei_proto::time::Time;
+use jingwei_proto::wire::node::{StatusRequest, StatusResponse};
+use jingwei_registry::disk::Disk;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::source::Source;
+
+use super::client::connect;
+use super::{Place, failed, runtime, shell};
+use crate::agency::HostedAgency;
+use crate::config::Config;
+use crate::home::Home;
+use crate::journal;
+use crate::store::DatasetStore;
+
+/// Between two looks while waiting.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei doctor --dir fr
+  jingwei doctor --dir fr --wait 30     # until everything is well, at most 30 s
+
+Exit codes: 0 all is well, 1 something is not.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Wait up to so many seconds until everything is well
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    wait: u64,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let home = Home::new(&arguments.place.dir);
+    Config::read(&home.settings(), super::environment()).map_err(failed)?;
+    println!("settings    in order");
+    let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
+    print(&status);
+    problems.extend(check_files(&home));
+    if problems.is_empty() {
+        println!("\nall is well");
+        return Ok(());
+    }
+    println!();
+    for problem in &problems {
+        println!("problem     {problem}");
+    }
+    Err(Fault::new(
+        Blame::Internal,
+        format!("{} found", count(problems.len())),
+    ))
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 {
+        "1 problem".to_owned()
+    } else {
+        format!("{problems} problems")
+    }
+}
+
+async fn wait(arguments: &Arguments) -> Result<(StatusResponse, Vec<String>), Fault> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(arguments.wait);
+    loop {
+        let looked = look(&arguments.place).await;
+        let well = looked
+            .as_ref()
+            .is_ok_and(|(_, problems)| problems.is_empty());
+        if well || tokio::time::Instant::now() >= deadline {
+            return looked;
+        }
+        // A node that is starting has no socket yet on which it could tell when it is ready.
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The node's own word, and what is wrong with it.
+async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
+    let status = status(place).await?;
+    let mut problems = problems(&status, place);
+    match registry_size(&status.registry).await {
+        Ok(size) if size > status.log_size => {
+            problems.push(format!(
+                "the registry's log has {size} entries, and {} are verified here so far",
+                status.log_size
+            ));
+        }
+        Ok(_) => {}
+        // The node may have said so itself.
+        Err(error) if status.alarms.is_empty() => problems.push(error),
+        Err(_) => {}
+    }
+    Ok((status, problems))
+}
+
+/// How large the registry says its log is.
+async fn registry_size(address: &str) -> Result<u64, String> {
+    let source = Source::new(address).map_err(|error| error.to_string())?;
+    let note = source
+        .checkpoint(0, Duration::ZERO)
+        .await
+        .map_err(|error| error.to_string())?;
+    let size = note.lines().nth(1).and_then(|line| line.parse().ok());
+    size.ok_or_else(|| format!("{address} does not show a checkpoint"))
+}
+
+/// Keys, data files and journals, as they stand in the node's directory.
+fn check_files(home: &Home) -> Vec<String> {
+    let mut problems = Vec::new();
+    match HostedAgency::load_all(home) {
+        Ok(agencies) => println!("keys        of {} agencies, private", agencies.len()),
+        Err(error) => problems.push(error.to_string()),
+    }
+    match check_data(home) {
+        Ok(files) => println!("data        {files} files, each with the digest that is its name"),
+        Err(found) => problems.extend(found),
+    }
+    match check_journals(home) {
+        Ok(records) => println!("journals    {records} records, each as its log has it"),
+        Err(found) => problems.extend(found),
+    }
+    problems
+}
+
+fn check_data(home: &Home) -> Result<usize, Vec<String>> {
+    let store =
+        DatasetStore::open(&home.data(), Disk::new()).map_err(|error| vec![error.to_string()])?;
+    let files = store.list().map_err(|error| vec![error.to_string()])?;
+    let broken: Vec<String> = files
+        .iter()
+        .filter_map(|file| store.verified(file).err())
+        .map(|error| error.to_string())
+        .collect();
+    if broken.is_empty() {
+        Ok(files.len())
+    } else {
+        Err(broken)
+    }
+}
+
+fn check_journals(home: &Home) -> Result<usize, Vec<String>> {
+    let list = |dir: &std::path::Path| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten();
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect()
+    };
+    let years = list(&home.journal())
+        .into_iter()
+        .flat_map(|agency| list(&agency));
+    let (mut records, mut broken) = (0, Vec::new());
+    for year in years {
+        match journal::read_all(&year) {
+            Ok(read) => records += read.len(),
+            Err(error) => broken.push(error.to_string()),
+        }
+    }
+    if broken.is_empty() {
+        Ok(records)
+    } else {
+        Err(broken)
+    }
+}
+
+async fn status(place: &Place) -> Result<StatusResponse, Fault> {
+    let mut node = connect(place).await?;
+    let answer = node.status(StatusRequest {}).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| Fault::from_status(&status))
+}
+
+fn print(status: &StatusResponse) {
+    let time = |seconds: i64| match Time::from_seconds(seconds) {
+        Some(time) if seconds > 0 => time.to_string(),
+        _ => "never".to_owned(),
+    };
+    println!(
+        "node        version {} at {}",
+        status.version, status.address
+    );
+    println!("federation  {}", status.federation);
+    println!("root        {}", status.root_fingerprint);
+    println!(
+        "registry    {}, last heard {}",
+        status.registry,
+        time(status.registry_seen)
+    );
+    println!(
+        "log         {} entries verified, head co-signed {}",
+        status.log_size,
+        time(status.log_time)
+    );
+    for agency in &status.agencies {
+        let state = match (agency.enrolled, agency.announced) {
+            (true, true) => "enrolled and announced",
+            (true, false) => "enrolled, not announced yet",
+            (false, _) => "not enrolled yet",
+        };
+        println!(
+            "agency      {} ({}), level {}, {}: {state}",
+            agency.id, agency.name, agency.level, agency.territory
+        );
+    }
+}
+
+fn problems(status: &StatusResponse, place: &Place) -> Vec<String> {
+    let mut problems = status.alarms.clone();
+    for agency in &status.agencies {
+        if !agency.enrolled {
+            let file = Home::new(&place.dir)
+                .dir()
+                .join(format!("{}.enrolment", agency.id));
+            problems.push(format!(
+                "{} is not enrolled: give {} to its superior",
+                agency.id,
+                shell::path(&file)
+            ));
+        } else if !agency.announced {
+            problems.push(format!(
+                "{} is not announced: others cannot find this node yet",
+                agency.id
+            ));
+        }
+    }
+    problems
+}

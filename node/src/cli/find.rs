@@ -1,0 +1,60 @@
+//! `jingwei find`
+
+use comfy_table::{Table, presets};
+use jingwei_proto::wire::node::FindRequest;
+use jingwei_registry::fault::Fault;
+
+use super::Place;
+use super::client::with_node;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei find --dir fr
+  jingwei find --dir fr population commune
+
+Every word must occur: in the name, the title, the description, a column or the agency's name.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// What to look for; without words everything is listed
+    words: Vec<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 50)]
+    limit: u32,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let request = FindRequest {
+        words: arguments.words.clone(),
+        limit: arguments.limit,
+    };
+    let found = with_node(&arguments.place, |mut node| async move {
+        let answer = node.find(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| Fault::from_status(&status))
+    })?;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["dataset", "rows", "sharing", "published", "title"]);
+    for dataset in &found.datasets {
+        table.add_row([
+            format!("{}@{}", dataset.dataset, dataset.version),
+            dataset.rows.to_string(),
+            dataset.sharing.clone(),
+            dataset.time.clone(),
+            dataset.title.clone(),
+        ]);
+    }
+    if found.total == 0 {
+        println!("nothing found; ‘jingwei find’ without words lists everything");
+        return Ok(());
+    }
+    println!("{}", table.trim_fmt());
+    let shown = found.datasets.len() as u64;
+    if shown < found.total {
+        println!("{shown} of {} shown; --limit shows more", found.total);
+    }
+    Ok(())
+}

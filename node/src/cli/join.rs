@@ -1,0 +1,134 @@
+//! `jingwei join`
+
+use std::sync::Arc;
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::statement::parse_fingerprint;
+use jingwei_registry::clock;
+use jingwei_registry::disk::{DirLock, Disk};
+use jingwei_registry::enrolment::propose;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
+
+use super::{Place, failed, runtime, shell, wrong_use};
+use crate::agency::HostedAgency;
+use crate::home::Home;
+use crate::membership::{Membership, MembershipError};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  jingwei join --dir fr http://127.0.0.1:7000 --root 4QWV-3GZ6-…
+
+Compare the fingerprint with one that did not come over the same line: on paper, by telephone.
+It can be run again, for instance after ‘jingwei init’ has added an agency.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The registry's address
+    #[arg(value_name = "http://HOST:PORT")]
+    registry: String,
+    /// The fingerprint of the federation's root: 52 characters in groups of four
+    #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
+    root: Digest,
+}
+
+fn root_digest(text: &str) -> Result<Digest, String> {
+    parse_fingerprint(text).ok_or_else(|| "a fingerprint is 52 characters A-Z and 2-7".to_owned())
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let dir = &arguments.place.dir;
+    let home = Home::new(dir);
+    let agencies = HostedAgency::load_all(&home).map_err(failed)?;
+    if agencies.is_empty() {
+        return Err(
+            wrong_use(format!("the node in {} hosts no agency yet", dir.display())).advise(
+                format!(
+                    "begin with: jingwei init --dir {} --agency ID …",
+                    shell::path(dir)
+                ),
+            ),
+        );
+    }
+    let _lock = DirLock::acquire(dir).map_err(failed)?;
+    let clock = clock::system();
+    let disk = Disk::new();
+    let membership = runtime()?
+        .block_on(Membership::join(
+            &home,
+            &arguments.registry,
+            arguments.root,
+            &clock,
+            &disk,
+        ))
+        .map_err(join_fault)?;
+    println!("joined      {}", membership.federation);
+    let replica = Replica::open(&home.replica(), &membership.origin, membership.root, disk)
+        .map_err(failed)?;
+    println!("log         {} entries, verified", replica.log().size());
+    for agency in &agencies {
+        propose_enrolment(&home, &membership, &replica, agency, clock())?;
+    }
+    println!();
+    println!("Next: jingwei serve --dir {}", shell::path(dir));
+    Ok(())
+}
+
+fn propose_enrolment(
+    home: &Home,
+    membership: &Membership,
+    replica: &Arc<Replica>,
+    agency: &HostedAgency,
+    now: jingwei_proto::time::Time,
+) -> Result<(), Fault> {
+    let id = agency.id();
+    if replica.index().agency(id).map_err(failed)?.is_some() {
+        println!("enrolled    {id}");
+        return Ok(());
+    }
+    let path = home.enrolment(id);
+    let mut bytes = propose(
+        &agency.profile,
+        &membership.federation,
+        &agency.signing,
+        now,
+    )
+    .to_bytes();
+    bytes.push(b'\n');
+    std::fs::write(&path, bytes).map_err(|error| failed(format!("{}: {error}", path.display())))?;
+    println!("proposal    {}", path.display());
+    match id.superior() {
+        Some(superior) => println!(
+            "            give it to {superior}, who runs: jingwei enrol --dir DIR {}",
+            shell::path(&path)
+        ),
+        None => println!(
+            "            give it to the registry's keepers, who run: jingwei-registry enrol --dir DIR {}",
+            shell::path(&path)
+        ),
+    }
+    Ok(())
+}
+
+fn join_fault(error: MembershipError) -> Fault {
+    let blame = match &error {
+        MembershipError::NotJoined(_)
+        | MembershipError::Other { .. }
+        | MembershipError::Source(_) => Blame::WrongUse,
+        MembershipError::Replica(ReplicaError::Misbehaviour(_)) => Blame::Unverified,
+        MembershipError::Replica(ReplicaError::Source(_)) => Blame::Unavailable,
+        MembershipError::Replica(_) | MembershipError::File { .. } => Blame::Internal,
+    };
+    let fault = Fault::new(blame, error.to_string());
+    match error {
+        MembershipError::Replica(ReplicaError::Misbehaviour(Misbehaviour::OtherRoot(_))) => fault
+            .advise(
+                "do not join: ask the registry's keepers for the fingerprint, over another line",
+            ),
+        MembershipError::Replica(ReplicaError::Source(_)) => {
+            fault.advise("is the registry running, and the address right?")
+        }
+        _ => fault,
+    }
+}

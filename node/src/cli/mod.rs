@@ -1,0 +1,148 @@
+//! The command line: one file for each command; this one only delegates.
+
+mod client;
+mod demo;
+mod describe;
+mod doctor;
+mod enrol;
+mod find;
+mod init;
+mod join;
+mod publish;
+mod schema;
+mod serve;
+pub mod shell;
+mod sql;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use jingwei_proto::evidence::command as verify;
+use jingwei_registry::fault::{Blame, Fault};
+
+const HELP: &str = "\
+Begin with:
+  jingwei demo                         a whole federation on this machine, with a tour
+
+A node of your own:
+  jingwei init  --dir fr --agency fr --name France --level 1 --territory insee@2024:FR
+  jingwei join  --dir fr http://127.0.0.1:7000 --root FINGERPRINT
+  jingwei serve --dir fr
+  jingwei publish communes.csv --dir fr --as communes --schema communes --sharing public
+  jingwei sql   --dir fr 'SELECT count(*) FROM \"fr.bre\".communes'
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 verification failed, 4 refused by policy, 5 answer incomplete.";
+
+/// A federated data-sharing node for government: publish validated, signed datasets, and ask
+/// other departments in SQL.
+#[derive(Parser)]
+#[command(name = "jingwei", version, about, after_help = HELP)]
+pub struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Take a tour through a federation of eleven agencies, on this machine
+    Demo(demo::Arguments),
+    /// Make the keys of an agency in a node's directory
+    Init(init::Arguments),
+    /// Join a federation: verify its log and pin its root
+    Join(join::Arguments),
+    /// Enrol an agency below one that this node hosts
+    Enrol(enrol::Arguments),
+    /// Serve the node: answer others, follow the registry
+    Serve(serve::Arguments),
+    /// Publish a file as a dataset, all or nothing
+    Publish(publish::Arguments),
+    /// Enter a schema that others may conform to
+    Schema(schema::Arguments),
+    /// Look datasets up in the catalogue
+    Find(find::Arguments),
+    /// Show everything that is known of a dataset
+    Describe(describe::Arguments),
+    /// Ask in SQL, across agencies
+    Sql(sql::Arguments),
+    /// Check that everything is as it should be
+    Doctor(doctor::Arguments),
+    /// Verify an evidence file offline (the same as jingwei-verify)
+    #[command(after_help = verify::HELP)]
+    Verify(verify::Arguments),
+}
+
+/// Where the node lives, for every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Place {
+    /// The node's directory
+    #[arg(long, env = "JINGWEI_DIR", value_name = "DIR")]
+    pub dir: PathBuf,
+}
+
+/// Failures without further structure.
+fn failed(error: impl std::fmt::Display) -> Fault {
+    Fault::new(Blame::Internal, error.to_string())
+}
+
+fn wrong_use(error: impl std::fmt::Display) -> Fault {
+    Fault::new(Blame::WrongUse, error.to_string())
+}
+
+/// Stack of the runtime's threads: a query at the border grammar's full depth needs more than
+/// the usual 2 MiB while it is planned. Only what is used takes memory.
+const STACK: usize = 16 * 1024 * 1024;
+
+/// The runtime that commands run in.
+fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .build()
+        .map_err(failed)
+}
+
+/// Runs a command and says with which code to exit.
+pub fn run(command: Command) -> ExitCode {
+    let result = match command.what {
+        What::Verify(arguments) => return verify::run(&arguments, &mut std::io::stdout()),
+        What::Demo(arguments) => demo::run(arguments),
+        What::Init(arguments) => init::run(arguments),
+        What::Join(arguments) => join::run(&arguments),
+        What::Enrol(arguments) => enrol::run(&arguments),
+        What::Serve(arguments) => serve::run(&arguments),
+        What::Publish(arguments) => publish::run(&arguments),
+        What::Schema(arguments) => schema::run(&arguments),
+        What::Find(arguments) => find::run(&arguments),
+        What::Describe(arguments) => describe::run(&arguments),
+        What::Sql(arguments) => sql::run(&arguments),
+        What::Doctor(arguments) => doctor::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            report(&fault);
+            ExitCode::from(fault.exit_code())
+        }
+    }
+}
+
+/// What went wrong, where, and what to do next.
+fn report(fault: &Fault) {
+    let mut out = std::io::stderr().lock();
+    // Who has closed standard error does not want to read it.
+    let _ = writeln!(out, "error: {}", fault.message);
+    if let Some(advice) = &fault.advice {
+        let _ = writeln!(out, "  {advice}");
+    }
+    if let Some(pause) = fault.retry_after {
+        let _ = writeln!(out, "  try again in {} s", pause.as_secs().max(1));
+    }
+}
+
+/// The environment as text; variables that are not text cannot be ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

@@ -1,0 +1,315 @@
+//! `jingwei publish`
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use futures::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use jingwei_proto::statement::Sharing;
+use jingwei_proto::wire::node::{
+    PublishEnd, PublishProgress, PublishRequest, PublishStart, Published, RowsRejected,
+    publish_request, publish_response,
+};
+use jingwei_registry::fault::{Blame, Fault};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::client::{Client, with_node};
+use super::{Place, failed, wrong_use};
+
+/// Bytes of the file in one message.
+const CHUNK: usize = 1024 * 1024;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei publish communes.csv    --dir fr --as communes --schema communes.schema.json --sharing unconditional
+  jingwei publish weather.csv.gz  --dir fr --as weather  --schema weather_daily        --sharing public
+  jingwei publish parcels.parquet --dir fr --as parcels  --schema eu/parcels           --sharing conditional
+
+FILE is CSV, NDJSON, a JSON array (each may be gzipped) or Parquet. Every row is checked against the
+schema; if one row breaks it nothing is published, and FILE.rejects.csv lists what is wrong.
+The same file published twice is one version.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The file to publish
+    file: PathBuf,
+    /// The dataset's name
+    #[arg(long = "as", value_name = "NAME")]
+    name: String,
+    /// A JSON Schema file, AGENCY/NAME of one in the registry, or one of the program's own
+    #[arg(long, value_name = "SCHEMA")]
+    schema: String,
+    /// Who may read it: public, unconditional, conditional, withheld
+    #[arg(long, value_name = "CLASS")]
+    sharing: Sharing,
+    /// The publishing agency, if the node hosts several
+    #[arg(long, value_name = "ID", default_value = "")]
+    agency: String,
+    /// A title for people; by default the schema's
+    #[arg(long, default_value = "")]
+    title: String,
+    /// What it holds, where it comes from, its licence; by default the schema's
+    #[arg(long, default_value = "")]
+    description: String,
+    /// No progress bar
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let upload = Upload::open(&arguments.file)?;
+    let start = PublishStart {
+        agency: arguments.agency.clone(),
+        name: arguments.name.clone(),
+        file: file_name(&arguments.file),
+        bytes: upload.bytes,
+        schema: schema(&arguments.schema)?,
+        sharing: arguments.sharing.to_string(),
+        title: arguments.title.clone(),
+        description: arguments.description.clone(),
+    };
+    let bar = bar(upload.bytes, arguments.quiet);
+    let rejects = PathBuf::from(format!("{}.rejects.csv", file_name(&arguments.file)));
+    let published = with_node(&arguments.place, |node| {
+        publish(node, start, upload, &bar, &rejects)
+    })?;
+    bar.finish_and_clear();
+    let what = if published.existed {
+        "unchanged"
+    } else {
+        "published"
+    };
+    println!("{what:<11} {}@{}", published.dataset, published.version);
+    println!("rows        {}", published.rows);
+    println!(
+        "data        SHA-256 {}, {} bytes of Parquet",
+        published.digest, published.bytes
+    );
+    println!("log entry   {}", published.index);
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The schema's bytes, if it is a file; otherwise its name, which the node looks up.
+fn schema(text: &str) -> Result<Vec<u8>, Fault> {
+    let path = Path::new(text);
+    if path.is_file() {
+        let bytes = std::fs::read(path).map_err(|error| wrong_use(format!("{text}: {error}")))?;
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Fault::new(
+                Blame::Malformed,
+                format!("{text} is no JSON Schema: it does not begin with {{"),
+            ));
+        }
+        return Ok(bytes);
+    }
+    if text.ends_with(".json") || text.starts_with(['.', '/']) {
+        return Err(wrong_use(format!("there is no schema file {text}")));
+    }
+    Ok(text.as_bytes().to_vec())
+}
+
+/// A file being read, and what it was when reading began.
+struct Upload {
+    file: File,
+    name: String,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Upload {
+    fn open(path: &Path) -> Result<Upload, Fault> {
+        let cannot =
+            |error: std::io::Error| wrong_use(format!("cannot read {}: {error}", path.display()));
+        let file = File::open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(wrong_use(format!("{} is not a file", path.display())));
+        }
+        Ok(Upload {
+            file,
+            name: path.display().to_string(),
+            bytes: metadata.len(),
+            modified: metadata.modified().ok(),
+        })
+    }
+
+    fn chunk(&mut self) -> Result<Vec<u8>, Fault> {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        (&self.file)
+            .take(CHUNK as u64)
+            .read_to_end(&mut chunk)
+            .map_err(|error| failed(format!("cannot read {}: {error}", self.name)))?;
+        Ok(chunk)
+    }
+
+    /// Whether the file is still what it was when reading began.
+    fn unchanged(&self, read: u64) -> bool {
+        self.file.metadata().is_ok_and(|now| {
+            now.len() == self.bytes && read == self.bytes && now.modified().ok() == self.modified
+        })
+    }
+}
+
+async fn publish(
+    mut node: Client,
+    start: PublishStart,
+    upload: Upload,
+    bar: &ProgressBar,
+    rejects: &Path,
+) -> Result<Published, Fault> {
+    let name = upload.name.clone();
+    let (sender, receiver) = mpsc::channel(4);
+    let feeding = tokio::spawn(feed(sender, start, upload));
+    let mut replies = node
+        .publish(ReceiverStream::new(receiver))
+        .await
+        .map_err(|status| Fault::from_status(&status))?
+        .into_inner();
+    let mut rejected = Rejected::new(rejects);
+    let mut result = None;
+    while let Some(reply) = replies.next().await {
+        match reply.map(|reply| reply.part) {
+            Ok(Some(publish_response::Part::Progress(progress))) => show(bar, &progress),
+            Ok(Some(publish_response::Part::Published(published))) => result = Some(published),
+            Ok(Some(publish_response::Part::Rejected(part))) => rejected.take(part)?,
+            Ok(None) => {}
+            Err(status) => {
+                // If reading failed here, that is the reason for what the node says.
+                if let Ok(Err(fault)) = feeding.await {
+                    return Err(fault);
+                }
+                return Err(Fault::from_status(&status));
+            }
+        }
+    }
+    if rejected.count > 0 {
+        bar.finish_and_clear();
+        return Err(rejected.finish(&name));
+    }
+    result.ok_or_else(|| {
+        Fault::new(
+            Blame::Unavailable,
+            "the node stopped before the publication was done",
+        )
+        .advise("publish the same file again; it goes on where it was")
+    })
+}
+
+async fn feed(
+    sender: mpsc::Sender<PublishRequest>,
+    start: PublishStart,
+    mut upload: Upload,
+) -> Result<(), Fault> {
+    let send = |part| sender.send(PublishRequest { part: Some(part) });
+    if send(publish_request::Part::Start(start)).await.is_err() {
+        return Ok(());
+    }
+    let mut read = 0;
+    loop {
+        let chunk = upload.chunk()?;
+        if chunk.is_empty() {
+            break;
+        }
+        read += chunk.len() as u64;
+        if send(publish_request::Part::Chunk(chunk)).await.is_err() {
+            return Ok(());
+        }
+    }
+    if !upload.unchanged(read) {
+        return Err(Fault::new(
+            Blame::Malformed,
+            format!(
+                "{} changed while it was read; nothing was published",
+                upload.name
+            ),
+        )
+        .advise("publish it again when nothing writes to it"));
+    }
+    let _ = send(publish_request::Part::End(PublishEnd { bytes: read })).await;
+    Ok(())
+}
+
+/// The rejects as they come: the first on the screen, all in a file.
+struct Rejected<'a> {
+    path: &'a Path,
+    file: Option<File>,
+    count: u64,
+}
+
+impl<'a> Rejected<'a> {
+    fn new(path: &'a Path) -> Rejected<'a> {
+        Rejected {
+            path,
+            file: None,
+            count: 0,
+        }
+    }
+
+    fn take(&mut self, part: RowsRejected) -> Result<(), Fault> {
+        let cannot = |error: std::io::Error| {
+            failed(format!("cannot write {}: {error}", self.path.display()))
+        };
+        if part.count > 0 {
+            self.count = part.count;
+            for cell in &part.first {
+                let column = if cell.column.is_empty() {
+                    "the row".to_owned()
+                } else {
+                    format!("column ‘{}’", cell.column)
+                };
+                eprintln!(
+                    "line {}, {column}: {} ({})  value: {}",
+                    cell.line, cell.message, cell.rule, cell.value
+                );
+            }
+            self.file = Some(File::create(self.path).map_err(cannot)?);
+        }
+        match &mut self.file {
+            Some(file) => file.write_all(&part.rejects).map_err(cannot),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self, name: &str) -> Fault {
+        let rows = if self.count == 1 {
+            "1 row breaks".to_owned()
+        } else {
+            format!("{} rows break", self.count)
+        };
+        Fault::new(
+            Blame::Malformed,
+            format!("{name}: {rows} the schema; nothing was published"),
+        )
+        .advise(format!(
+            "all that is wrong stands in {}",
+            self.path.display()
+        ))
+    }
+}
+
+fn bar(bytes: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    // Drawn on standard error, and not at all if that is not a terminal.
+    let bar = ProgressBar::new(bytes);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: &PublishProgress) {
+    bar.set_length(progress.bytes_total);
+    bar.set_position(progress.bytes_read);
+    bar.set_message(format!("{} rows valid", progress.rows));
+}

@@ -1,0 +1,74 @@
+//! `jingwei serve`
+
+use std::net::SocketAddr;
+
+use jingwei_registry::clock;
+use jingwei_registry::disk::{Disk, LockError};
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::telemetry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Place, environment, failed, runtime, wrong_use};
+use crate::config::Config;
+use crate::home::Home;
+use crate::node::{Node, OpenError};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei serve --dir fr
+  jingwei serve --dir fr --listen 0.0.0.0:7100
+
+The node announces its address and keys by itself, once its agencies are enrolled.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Where to listen for other nodes; overrides node.toml
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let home = Home::new(&arguments.place.dir);
+    let mut config = Config::read(&home.settings(), environment()).map_err(wrong_use)?;
+    config.listen = arguments.listen.unwrap_or(config.listen);
+    telemetry::init(&config.log).map_err(failed)?;
+    runtime()?.block_on(serve(home, config))
+}
+
+async fn serve(home: Home, config: Config) -> Result<(), Fault> {
+    let listen = config.listen;
+    let node = Node::open(home, config, clock::system(), Disk::new()).map_err(open_fault)?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        failed(format!("cannot listen on {listen}: {error}"))
+            .advise("choose another with --listen, or in node.toml")
+    })?;
+    let agencies: Vec<String> = node.hosted().map(ToString::to_string).collect();
+    println!(
+        "node of {} at https://{}",
+        agencies.join(", "),
+        listener.local_addr().map_err(failed)?
+    );
+    let stopping = node.clone();
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        stopping.stop();
+    });
+    node.serve(listener).await
+}
+
+/// Why a node does not open, by blame.
+pub fn open_fault(error: OpenError) -> Fault {
+    let blame = match &error {
+        OpenError::NoAgency(_) | OpenError::Membership(_) | OpenError::Source(_) => Blame::WrongUse,
+        OpenError::Locked(LockError::InUse { .. }) => Blame::WrongUse,
+        _ => Blame::Internal,
+    };
+    Fault::new(blame, error.to_string())
+}

@@ -1,0 +1,111 @@
+//! A node's configuration: `node.toml` in its directory, overridden by the environment.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use jingwei_registry::settings::{ByteSize, Settings, SettingsErrors};
+use jingwei_registry::telemetry::LogSettings;
+
+use crate::query::limits::Limits;
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen for other nodes.
+    pub listen: SocketAddr,
+    /// `host:port` where others reach this node; by default as it listens.
+    pub address: Option<String>,
+    /// Where `/metrics` is served over plain HTTP; nowhere by default.
+    pub metrics: Option<SocketAddr>,
+    /// Limits of one query, asked here or answered here.
+    pub query: Limits,
+    /// Limits of what one agency may have under way here.
+    pub exchange: ExchangeLimits,
+    /// The largest file that may be published, in bytes.
+    pub upload: u64,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+/// What one agency may have under way at a provider.
+#[derive(Debug, Clone, Copy)]
+pub struct ExchangeLimits {
+    /// Answers at once.
+    pub concurrent: usize,
+    /// Answers not acknowledged yet.
+    pub unacknowledged: usize,
+    /// Requests a second, over a short while.
+    pub rate: u32,
+}
+
+impl Default for ExchangeLimits {
+    /// An analyst's busy page asks a few dozen at once; a thousand a second is a machine's rate.
+    fn default() -> ExchangeLimits {
+        ExchangeLimits {
+            concurrent: 64,
+            unacknowledged: 256,
+            rate: 2_000,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7100)),
+            address: None,
+            metrics: None,
+            query: Limits::default(),
+            exchange: ExchangeLimits::default(),
+            upload: crate::ingest::Spool::LIMIT,
+            log: LogSettings::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, if it is there, and the variables `JINGWEI_NODE_…`; all errors at once.
+    pub fn read(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, SettingsErrors> {
+        let mut settings =
+            Settings::read(path.exists().then_some(path), "JINGWEI_NODE_", environment);
+        let default = Config::default();
+        let (query, exchange) = (default.query, default.exchange);
+        let seconds = query.time.as_secs();
+        let config = Config {
+            listen: settings.get("listen", default.listen),
+            address: settings.optional("address"),
+            metrics: settings.optional("metrics"),
+            query: Limits {
+                memory: usize::try_from(
+                    settings
+                        .get("query.memory", ByteSize(query.memory as u64))
+                        .0,
+                )
+                .unwrap_or(usize::MAX),
+                time: Duration::from_secs(settings.get("query.seconds", seconds)),
+                rows: settings.get("query.rows", query.rows),
+                bytes: settings.get("query.bytes", ByteSize(query.bytes)).0,
+            },
+            exchange: ExchangeLimits {
+                concurrent: settings.get("exchange.concurrent", exchange.concurrent),
+                unacknowledged: settings.get("exchange.unacknowledged", exchange.unacknowledged),
+                rate: settings.get("exchange.rate", exchange.rate),
+            },
+            upload: settings.get("publish.bytes", ByteSize(default.upload)).0,
+            log: LogSettings::read(&mut settings),
+        };
+        if let Some(address) = &config.address
+            && !address.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        {
+            settings.refuse("address", "HOST:PORT, where other nodes reach this one");
+        }
+        settings.finish()?;
+        Ok(config)
+    }
+}

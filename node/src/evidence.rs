@@ -1,0 +1,199 @@
+//! Building the evidence of one answer, in the order that the verifier reads it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufWriter, Read};
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::evidence::{
+    ANSWER, CHECKPOINT, INDEX, MESSAGES, Writer, exchange_name, proof_name, statement_name,
+};
+use jingwei_proto::id::AgencyId;
+use jingwei_proto::statement::{
+    AnswerDigest, EvidenceExport, EvidenceIndex, EvidenceMember, Head, Predicate, Statement,
+};
+use jingwei_proto::tlog_proof::TlogProof;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::log::LogError;
+
+use crate::exchange::ask::{Exchanged, Question, TempFile};
+use crate::node::{Node, index_fault};
+
+/// An answer to be proved.
+pub struct Answer<'a> {
+    /// The asker's SQL.
+    pub sql: &'a str,
+    /// The asker's table as an Arrow IPC stream.
+    pub table: &'a TempFile,
+    /// Its digest.
+    pub digest: AnswerDigest,
+    /// The exchanges that it rests on.
+    pub exchanges: &'a [Exchanged],
+    /// Files that the table was exported to.
+    pub exports: Vec<EvidenceExport>,
+}
+
+/// A member before it is written: its bytes, or the file that holds them.
+enum Content<'a> {
+    Bytes(Vec<u8>),
+    File(&'a TempFile, AnswerDigest),
+}
+
+/// Writes the evidence of an answer into a temporary file of the node.
+pub fn build(question: &Question, answer: &Answer<'_>) -> Result<TempFile, Fault> {
+    let node = &question.node;
+    let members = collect(question, answer)?;
+    let listed = members
+        .iter()
+        .map(|(name, content)| {
+            let (digest, bytes) = match content {
+                Content::Bytes(bytes) => (Digest::of(bytes), bytes.len() as u64),
+                Content::File(_, answer) => (answer.digest, answer.bytes),
+            };
+            EvidenceMember {
+                name: name.clone(),
+                digest,
+                bytes,
+            }
+        })
+        .collect();
+    let index = Statement {
+        head: Head {
+            federation: node.membership.federation.clone(),
+            agency: Some(question.agency.id().clone()),
+            time: (node.clock)(),
+            sequence: 1,
+            previous: None,
+        },
+        predicate: Predicate::Evidence(EvidenceIndex {
+            sql: answer.sql.to_owned(),
+            answer: answer.digest.clone(),
+            exchanges: answer.exchanges.len() as u64,
+            members: listed,
+            exports: answer.exports.clone(),
+        }),
+    }
+    .sign(&question.agency.signing)
+    .to_bytes();
+    if index.len() > jingwei_proto::dsse::MAX_ENVELOPE {
+        return Err(Fault::new(
+            Blame::LimitExceeded,
+            "the answer rests on too many exchanges for one evidence file",
+        ));
+    }
+    write(node, &index, &members).map_err(|error| {
+        Fault::new(
+            Blame::Internal,
+            format!("the evidence cannot be written: {error}"),
+        )
+        .advise("free some space and ask again")
+    })
+}
+
+fn write(node: &Node, index: &[u8], members: &[(String, Content<'_>)]) -> io::Result<TempFile> {
+    let (temp, file) = TempFile::create(node)?;
+    let mut writer = Writer::new(BufWriter::new(file));
+    writer.member(INDEX, index.len() as u64, index)?;
+    for (name, content) in members {
+        match content {
+            Content::Bytes(bytes) => writer.member(name, bytes.len() as u64, &bytes[..])?,
+            Content::File(file, answer) => {
+                let file: Box<dyn Read> = Box::new(File::open(file.path())?);
+                writer.member(name, answer.bytes, file)?;
+            }
+        }
+    }
+    writer.finish()?;
+    Ok(temp)
+}
+
+fn collect<'a>(
+    question: &Question,
+    answer: &'a Answer<'a>,
+) -> Result<Vec<(String, Content<'a>)>, Fault> {
+    let node = &question.node;
+    let log = node.replica.log();
+    let unreadable = |error: LogError| {
+        tracing::error!(%error, "the replica's log cannot be read");
+        Fault::new(
+            Blame::Internal,
+            "the node cannot read its replica of the log",
+        )
+    };
+    let note = log.checkpoint_note().map_err(unreadable)?;
+    let size = log.checkpoint().size;
+    let mut members = vec![(
+        CHECKPOINT.to_owned(),
+        Content::Bytes(note.clone().into_bytes()),
+    )];
+    for index in statements(question, answer)? {
+        let envelope = log.envelope(index).map_err(unreadable)?;
+        let proof = TlogProof {
+            index,
+            hashes: log.inclusion_proof(index, size).map_err(unreadable)?,
+            checkpoint: note.clone(),
+            extra: None,
+        };
+        members.push((statement_name(index), Content::Bytes(envelope)));
+        members.push((
+            proof_name(index),
+            Content::Bytes(proof.to_string().into_bytes()),
+        ));
+    }
+    for (n, exchanged) in (0..).zip(answer.exchanges) {
+        for (part, message) in MESSAGES.iter().zip(&exchanged.messages) {
+            members.push((exchange_name(n, part), Content::Bytes(message.to_bytes())));
+        }
+        let file = exchanged
+            .file
+            .as_ref()
+            .ok_or_else(|| Fault::new(Blame::Internal, "an answer was not kept"))?;
+        members.push((
+            exchange_name(n, ANSWER),
+            Content::File(file, exchanged.answer.clone()),
+        ));
+    }
+    members.push((
+        ANSWER.to_owned(),
+        Content::File(answer.table, answer.digest.clone()),
+    ));
+    Ok(members)
+}
+
+/// Places in the log of everything that the answer rests on: the root, the enrolments of every
+/// party and of their superiors, and the manifests.
+fn statements(question: &Question, answer: &Answer<'_>) -> Result<BTreeSet<u64>, Fault> {
+    let mut places = BTreeSet::from([0]);
+    let mut enrolled = BTreeSet::new();
+    enrolments(
+        &question.node,
+        question.agency.id(),
+        &mut enrolled,
+        &mut places,
+    )?;
+    for exchanged in answer.exchanges {
+        enrolments(
+            &question.node,
+            &exchanged.version.dataset.agency,
+            &mut enrolled,
+            &mut places,
+        )?;
+        places.insert(exchanged.index);
+    }
+    Ok(places)
+}
+
+fn enrolments(
+    node: &Node,
+    agency: &AgencyId,
+    enrolled: &mut BTreeSet<AgencyId>,
+    places: &mut BTreeSet<u64>,
+) -> Result<(), Fault> {
+    let mut next = Some(agency.clone());
+    while let Some(id) = next.filter(|id| enrolled.insert(id.clone())) {
+        let record = node.replica.index().agency(&id).map_err(index_fault)?;
+        places.extend(record.map(|record| record.chain.index));
+        next = id.superior();
+    }
+    Ok(())
+}

@@ -1,0 +1,345 @@
+//! Building and checking the four messages, the same for both sides.
+
+use jingwei_proto::border::GRAMMAR;
+use jingwei_proto::digest::{Digest, to_hex};
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::{AgencyId, FederationId};
+use jingwei_proto::key::{PublicKey, Signer};
+use jingwei_proto::statement::{
+    Acceptance, Acknowledgement, AnswerDigest, Head, Outcome, Predicate, Receipt, Request, Seen,
+    Statement, Used,
+};
+use jingwei_proto::time::Time;
+use jingwei_registry::fault::{Blame, Fault};
+
+/// How long a request may be under way, in seconds: clocks of offices differ by minutes.
+pub const REQUEST_LIFE: i64 = 300;
+/// How far a request's time may lie in the future, in seconds.
+const CLOCK_SKEW: i64 = 300;
+
+/// A message as signed, with what it says.
+#[derive(Debug, Clone)]
+pub struct Message<T> {
+    /// The signed bytes.
+    pub envelope: Envelope,
+    /// Its head.
+    pub head: Head,
+    /// What it says.
+    pub body: T,
+}
+
+/// One party of exchanges: who signs, and in which federation.
+pub struct Party<'a> {
+    /// The federation.
+    pub federation: &'a FederationId,
+    /// Who signs.
+    pub agency: &'a AgencyId,
+    /// With which key.
+    pub key: &'a dyn Signer,
+}
+
+impl Party<'_> {
+    fn head(&self, now: Time, previous: Option<(&Head, &Envelope)>) -> Head {
+        Head {
+            federation: self.federation.clone(),
+            agency: Some(self.agency.clone()),
+            time: now,
+            sequence: previous.map_or(1, |(head, _)| head.sequence + 1),
+            previous: previous.map(|(_, envelope)| envelope.payload_digest()),
+        }
+    }
+
+    fn sign<T: Clone>(&self, head: Head, body: T, wrap: impl Fn(T) -> Predicate) -> Message<T> {
+        let statement = Statement {
+            head,
+            predicate: wrap(body.clone()),
+        };
+        let envelope = statement.sign(self.key);
+        Message {
+            envelope,
+            head: statement.head,
+            body,
+        }
+    }
+
+    /// A request to `audience`.
+    pub fn request(
+        &self,
+        now: Time,
+        audience: &AgencyId,
+        query: String,
+        seen: Seen,
+        purpose: Option<String>,
+        legal_basis: Option<String>,
+    ) -> Message<Request> {
+        let body = Request {
+            nonce: to_hex(&rand::random::<[u8; 16]>()),
+            audience: audience.clone(),
+            expires: now.plus(REQUEST_LIFE),
+            grammar: u64::from(GRAMMAR),
+            query,
+            purpose,
+            legal_basis,
+            seen,
+        };
+        self.sign(self.head(now, None), body, Predicate::Request)
+    }
+
+    /// The acceptance of `request`, to be answered from `dataset`.
+    pub fn acceptance(
+        &self,
+        now: Time,
+        request: &Message<Request>,
+        requester: &AgencyId,
+        dataset: Used,
+        seen: Seen,
+    ) -> Message<Acceptance> {
+        let body = Acceptance {
+            nonce: request.body.nonce.clone(),
+            audience: requester.clone(),
+            dataset,
+            seen,
+        };
+        let head = self.head(now, Some((&request.head, &request.envelope)));
+        self.sign(head, body, Predicate::Acceptance)
+    }
+
+    /// The receipt of what was sent after `acceptance`.
+    pub fn receipt(
+        &self,
+        now: Time,
+        acceptance: &Message<Acceptance>,
+        outcome: Outcome,
+        answer: AnswerDigest,
+    ) -> Message<Receipt> {
+        let body = Receipt {
+            nonce: acceptance.body.nonce.clone(),
+            audience: acceptance.body.audience.clone(),
+            outcome,
+            answer,
+        };
+        let head = self.head(now, Some((&acceptance.head, &acceptance.envelope)));
+        self.sign(head, body, Predicate::Receipt)
+    }
+
+    /// The acknowledgement of `receipt` to its provider.
+    pub fn acknowledgement(
+        &self,
+        now: Time,
+        receipt: &Message<Receipt>,
+        provider: &AgencyId,
+    ) -> Message<Acknowledgement> {
+        let body = Acknowledgement {
+            nonce: receipt.body.nonce.clone(),
+            audience: provider.clone(),
+            answer: receipt.body.answer.clone(),
+        };
+        let head = self.head(now, Some((&receipt.head, &receipt.envelope)));
+        self.sign(head, body, Predicate::Acknowledgement)
+    }
+}
+
+/// Reads a message and checks that `from` signed it in this federation.
+fn open(
+    bytes: &[u8],
+    federation: &FederationId,
+    from: &AgencyId,
+    key: &PublicKey,
+) -> Result<(Envelope, Statement), Fault> {
+    let malformed = |reason: String| Fault::new(Blame::Malformed, reason).at(from);
+    let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
+    let statement =
+        Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
+    if statement.head.federation != *federation {
+        return Err(malformed(
+            "the message belongs to another federation".into(),
+        ));
+    }
+    if statement.head.agency.as_ref() != Some(from) {
+        return Err(
+            Fault::new(Blame::Unverified, format!("the message is not from {from}")).at(from),
+        );
+    }
+    envelope.verify(key).map_err(|_| {
+        Fault::new(
+            Blame::Forged,
+            format!("the message is not signed with the key of {from}"),
+        )
+        .at(from)
+    })?;
+    Ok((envelope, statement))
+}
+
+/// Who says it is asking, before anything is verified.
+pub fn claimed_sender(bytes: &[u8]) -> Result<AgencyId, Fault> {
+    let malformed = |reason: String| Fault::new(Blame::Malformed, reason);
+    let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
+    let statement =
+        Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
+    statement
+        .head
+        .agency
+        .ok_or_else(|| malformed("the message names no agency".into()))
+}
+
+/// A request, verified as one from `from` to `audience` that is in time.
+pub fn verify_request(
+    bytes: &[u8],
+    federation: &FederationId,
+    from: &AgencyId,
+    key: &PublicKey,
+    now: Time,
+) -> Result<Message<Request>, Fault> {
+    let (envelope, statement) = open(bytes, federation, from, key)?;
+    let head = statement.head;
+    let Predicate::Request(body) = statement.predicate else {
+        return Err(Fault::new(Blame::Malformed, "the ticket is not a request").at(from));
+    };
+    if head.sequence != 1 {
+        return Err(Fault::new(Blame::Malformed, "a request begins its exchange").at(from));
+    }
+    if body.grammar != u64::from(GRAMMAR) {
+        return Err(Fault::new(
+            Blame::Malformed,
+            format!(
+                "border grammar {} is not known here; {GRAMMAR} is",
+                body.grammar
+            ),
+        )
+        .at(from));
+    }
+    let lasts = body.expires.seconds() - head.time.seconds();
+    if body.expires < now
+        || head.time > now.plus(CLOCK_SKEW)
+        || !(0..=2 * REQUEST_LIFE).contains(&lasts)
+    {
+        return Err(Fault::new(
+            Blame::Stale,
+            format!(
+                "the request is from {} and expires at {}; here it is {now}",
+                head.time, body.expires
+            ),
+        )
+        .at(from)
+        .advise("set the clocks of both machines"));
+    }
+    Ok(Message {
+        envelope,
+        head,
+        body,
+    })
+}
+
+fn follows(statement: &Statement, before: &Head, envelope: &Envelope, chain: &str) -> bool {
+    statement.head.previous == Some(envelope.payload_digest())
+        && statement.head.sequence == before.sequence + 1
+        && statement.chain() == chain
+}
+
+/// An acceptance, verified as the answer of `provider` to `request`.
+pub fn verify_acceptance(
+    bytes: &[u8],
+    request: &Message<Request>,
+    requester: &AgencyId,
+    key: &PublicKey,
+) -> Result<Message<Acceptance>, Fault> {
+    let provider = &request.body.audience;
+    let (envelope, statement) = open(bytes, &request.head.federation, provider, key)?;
+    let fits = follows(
+        &statement,
+        &request.head,
+        &request.envelope,
+        &chain(&request.body.nonce),
+    );
+    match (statement.head, statement.predicate) {
+        (head, Predicate::Acceptance(body)) if fits && body.audience == *requester => Ok(Message {
+            envelope,
+            head,
+            body,
+        }),
+        _ => Err(unfit(provider, "acceptance")),
+    }
+}
+
+/// A receipt, verified as what `provider` says it sent after `acceptance`.
+pub fn verify_receipt(
+    bytes: &[u8],
+    acceptance: &Message<Acceptance>,
+    provider: &AgencyId,
+    key: &PublicKey,
+) -> Result<Message<Receipt>, Fault> {
+    let (envelope, statement) = open(bytes, &acceptance.head.federation, provider, key)?;
+    let fits = follows(
+        &statement,
+        &acceptance.head,
+        &acceptance.envelope,
+        &chain(&acceptance.body.nonce),
+    );
+    match (statement.head, statement.predicate) {
+        (head, Predicate::Receipt(body)) if fits && body.audience == acceptance.body.audience => {
+            Ok(Message {
+                envelope,
+                head,
+                body,
+            })
+        }
+        _ => Err(unfit(provider, "receipt")),
+    }
+}
+
+/// An acknowledgement, verified as that of `requester` for the receipt with this digest.
+pub fn verify_acknowledgement(
+    bytes: &[u8],
+    federation: &FederationId,
+    provider: &AgencyId,
+    requester: &AgencyId,
+    key: &PublicKey,
+    expected: impl Fn(&str) -> Option<(Digest, AnswerDigest)>,
+) -> Result<Message<Acknowledgement>, Fault> {
+    let (envelope, statement) = open(bytes, federation, requester, key)?;
+    let head = statement.head;
+    let Predicate::Acknowledgement(body) = statement.predicate else {
+        return Err(unfit(requester, "acknowledgement"));
+    };
+    let Some((receipt, answer)) = expected(&body.nonce) else {
+        return Err(
+            Fault::new(Blame::NotFound, "no answer waits for this acknowledgement").at(requester),
+        );
+    };
+    if head.previous != Some(receipt) || body.audience != *provider || body.answer != answer {
+        return Err(unfit(requester, "acknowledgement"));
+    }
+    Ok(Message {
+        envelope,
+        head,
+        body,
+    })
+}
+
+/// The audience of an acknowledgement, before anything is verified.
+pub fn claimed_audience(bytes: &[u8]) -> Result<AgencyId, Fault> {
+    let malformed = |reason: String| Fault::new(Blame::Malformed, reason);
+    let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
+    let statement =
+        Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
+    match statement.predicate {
+        Predicate::Request(Request { audience, .. })
+        | Predicate::Acknowledgement(Acknowledgement { audience, .. }) => Ok(audience),
+        _ => Err(malformed(
+            "the message is neither a request nor an acknowledgement".into(),
+        )),
+    }
+}
+
+fn chain(nonce: &str) -> String {
+    format!("exchange/{nonce}")
+}
+
+fn unfit(agency: &AgencyId, what: &str) -> Fault {
+    Fault::new(
+        Blame::Unverified,
+        format!("the {what} of {agency} does not continue the exchange"),
+    )
+    .at(agency)
+    .advise("keep the journal; it shows what was sent")
+}

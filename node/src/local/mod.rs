@@ -1,0 +1,218 @@
+//! The service for the node's own people: the command line on the same machine.
+//!
+//! Who may open the socket file may use the node as any agency that it hosts; the file's owner
+//! and mode are the access control.
+
+mod publish;
+mod sql;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use jingwei_proto::json;
+use jingwei_proto::statement::{Head, Predicate, Schema, Statement, fingerprint};
+use jingwei_proto::wire::node::{
+    DescribeRequest, DescribeResponse, EnrolRequest, EnrolResponse, EnterSchemaRequest,
+    EnterSchemaResponse, FindRequest, FindResponse, HostedAgency, PublishRequest, PublishResponse,
+    SqlRequest, SqlResponse, StatusRequest, StatusResponse,
+};
+use jingwei_registry::enrolment::Proposal;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_schemas::TableSchema;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::node::{Node, index_fault};
+use crate::serve::stubs::local_server::Local;
+
+/// Datasets in one answer of `find`.
+const MOST_FOUND: usize = 1_000;
+
+/// Serves the command line.
+pub struct LocalService(pub Arc<Node>);
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Local for LocalService {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        Ok(Response::new(self.0.status()))
+    }
+
+    async fn enrol(
+        &self,
+        request: Request<EnrolRequest>,
+    ) -> Result<Response<EnrolResponse>, Status> {
+        Ok(Response::new(
+            self.0.enrol(&request.get_ref().proposal).await?,
+        ))
+    }
+
+    async fn enter_schema(
+        &self,
+        request: Request<EnterSchemaRequest>,
+    ) -> Result<Response<EnterSchemaResponse>, Status> {
+        Ok(Response::new(self.0.enter_schema(request.get_ref()).await?))
+    }
+
+    type PublishStream = Replies<PublishResponse>;
+
+    async fn publish(
+        &self,
+        request: Request<Streaming<PublishRequest>>,
+    ) -> Result<Response<Self::PublishStream>, Status> {
+        Ok(Response::new(publish::serve(
+            self.0.clone(),
+            request.into_inner(),
+        )))
+    }
+
+    async fn find(&self, request: Request<FindRequest>) -> Result<Response<FindResponse>, Status> {
+        let request = request.into_inner();
+        let limit = match request.limit {
+            0 => MOST_FOUND,
+            limit => MOST_FOUND.min(limit as usize),
+        };
+        Ok(Response::new(self.0.find(&request.words, limit)?))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<DescribeRequest>,
+    ) -> Result<Response<DescribeResponse>, Status> {
+        Ok(Response::new(self.0.describe(&request.get_ref().dataset)?))
+    }
+
+    type SqlStream = Replies<SqlResponse>;
+
+    async fn sql(
+        &self,
+        request: Request<Streaming<SqlRequest>>,
+    ) -> Result<Response<Self::SqlStream>, Status> {
+        Ok(Response::new(sql::serve(
+            self.0.clone(),
+            request.into_inner(),
+        )))
+    }
+}
+
+impl Node {
+    /// What the node is, sees and waits for.
+    pub fn status(&self) -> StatusResponse {
+        let standing = self.replica.standing().borrow().clone();
+        let mut alarms: Vec<String> = standing.alarm.into_iter().collect();
+        alarms.extend(standing.problem);
+        StatusResponse {
+            federation: self.membership.federation.to_string(),
+            root_fingerprint: fingerprint(&self.membership.root),
+            registry: self.membership.registry.clone(),
+            address: self.address().unwrap_or_default().to_owned(),
+            agencies: self
+                .agencies
+                .values()
+                .map(|agency| self.hosted_status(agency))
+                .collect(),
+            log_size: standing.size,
+            log_time: standing.log_time.map_or(0, |time| time.seconds()),
+            registry_seen: standing.registry_seen.map_or(0, |time| time.seconds()),
+            alarms,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    fn hosted_status(&self, agency: &crate::agency::HostedAgency) -> HostedAgency {
+        let record = self.replica.index().agency(agency.id()).ok().flatten();
+        HostedAgency {
+            id: agency.id().to_string(),
+            enrolled: record.is_some(),
+            name: agency.profile.name.clone(),
+            level: agency.profile.level,
+            territory: agency.profile.territory.to_string(),
+            announced: self.is_announced(agency),
+        }
+    }
+
+    /// Signs and submits the enrolment that `proposal` asks for, as its superior.
+    pub async fn enrol(&self, proposal: &[u8]) -> Result<EnrolResponse, Fault> {
+        let proposal = Proposal::parse(proposal)?;
+        if *proposal.federation() != self.membership.federation {
+            return Err(Fault::new(
+                Blame::Inconsistent,
+                format!(
+                    "the proposal is for the federation {}, and this node is in {}",
+                    proposal.federation(),
+                    self.membership.federation
+                ),
+            ));
+        }
+        let superior = proposal.id.superior().ok_or_else(|| {
+            Fault::new(
+                Blame::Unauthorised,
+                format!("{} is national: the root enrols it", proposal.id),
+            )
+            .advise("give the file to the registry's keepers, who run ‘jingwei-registry enrol’")
+        })?;
+        let agency = self.agencies.get(&superior).ok_or_else(|| {
+            Fault::new(
+                Blame::Unauthorised,
+                format!(
+                    "{} is enrolled by {superior}, which this node does not host",
+                    proposal.id
+                ),
+            )
+            .advise(format!("give the file to {superior}"))
+        })?;
+        let envelope = proposal.statement().sign(&agency.signing);
+        let accepted = self.submitter()?.submit(&envelope).await?;
+        self.replica.reached(accepted.index).await;
+        Ok(EnrolResponse {
+            agency: proposal.id.to_string(),
+            superior: superior.to_string(),
+            index: accepted.index,
+        })
+    }
+
+    async fn enter_schema(
+        &self,
+        request: &EnterSchemaRequest,
+    ) -> Result<EnterSchemaResponse, Fault> {
+        let agency = self.hosted_agency(&request.agency)?;
+        let name = request
+            .name
+            .parse()
+            .map_err(|error| Fault::new(Blame::WrongUse, format!("{error}")))?;
+        let schema = TableSchema::parse(&request.schema)
+            .and_then(|schema| schema.with_order())
+            .map_err(|error| Fault::new(Blame::Malformed, error.to_string()))?;
+        let id = jingwei_proto::id::DatasetId {
+            agency: agency.id().clone(),
+            name,
+        };
+        let current = self.replica.index().schema(&id).map_err(index_fault)?;
+        let sequence = current
+            .as_ref()
+            .map_or(1, |record| record.chain.sequence + 1);
+        let statement = Statement {
+            head: Head {
+                federation: self.membership.federation.clone(),
+                agency: Some(agency.id().clone()),
+                time: (self.clock)(),
+                sequence,
+                previous: current.map(|record| record.chain.payload),
+            },
+            predicate: Predicate::Schema(Schema {
+                name: id.name,
+                schema: String::from_utf8_lossy(&json::canonical(schema.json())).into_owned(),
+            }),
+        };
+        let accepted = self
+            .submitter()?
+            .submit(&statement.sign(&agency.signing))
+            .await?;
+        self.replica.reached(accepted.index).await;
+        Ok(EnterSchemaResponse {
+            version: sequence,
+            index: accepted.index,
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! Joining a federation: its root is pinned once and everything else follows from it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::id::FederationId;
+use jingwei_registry::clock::Clock;
+use jingwei_registry::disk::{Created, Disk};
+use jingwei_registry::replica::{Replica, ReplicaError};
+use jingwei_registry::source::{Source, SourceError};
+use serde::{Deserialize, Serialize};
+
+use crate::home::Home;
+
+/// Which federation a node belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Membership {
+    /// The federation.
+    pub federation: FederationId,
+    /// The digest of its first root document, as compared with its fingerprint.
+    pub root: Digest,
+    /// The registry's address, `http://host:port`.
+    pub registry: String,
+    /// The name of the registry's log.
+    pub origin: String,
+}
+
+/// Joining failed, or the node has not joined.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// It has not joined.
+    #[error(
+        "the node in {0} has joined no federation yet: ‘jingwei join http://HOST:PORT --root FINGERPRINT --dir {0}’"
+    )]
+    NotJoined(PathBuf),
+    /// It has joined another.
+    #[error("the node in {dir} belongs to {federation} already; a node belongs to one federation")]
+    Other {
+        /// The node's directory.
+        dir: PathBuf,
+        /// Its federation.
+        federation: FederationId,
+    },
+    /// The address is none.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The registry cannot be read, or its root is another.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The file cannot be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Membership {
+    /// The membership of the node in `home`.
+    pub fn load(home: &Home) -> Result<Membership, MembershipError> {
+        let path = home.federation();
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| MembershipError::File {
+                path,
+                reason: error.to_string(),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(MembershipError::NotJoined(home.dir().to_owned()))
+            }
+            Err(error) => Err(MembershipError::File {
+                path,
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Joins the federation whose registry is at `address` and whose first root has the digest
+    /// `root`: reads the log once, verifies all of it, and pins the root.
+    pub async fn join(
+        home: &Home,
+        address: &str,
+        root: Digest,
+        clock: &Clock,
+        disk: &Disk,
+    ) -> Result<Membership, MembershipError> {
+        let source = Source::new(address)?;
+        match Membership::load(home) {
+            Ok(membership) if membership.root == root => return Ok(membership),
+            Ok(membership) => {
+                return Err(MembershipError::Other {
+                    dir: home.dir().to_owned(),
+                    federation: membership.federation,
+                });
+            }
+            Err(MembershipError::NotJoined(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let note = source.checkpoint(0, Duration::ZERO).await?;
+        // The log's name is taken from the registry's word here and checked below: the root
+        // document, whose digest is pinned, names it too.
+        let origin = note.lines().next().unwrap_or_default().to_owned();
+        let replica = Replica::open(&home.replica(), &origin, root, disk.clone())?;
+        replica.advance(&source, Duration::ZERO, clock).await?;
+        let record = replica.index().root().map_err(ReplicaError::from)?;
+        let path = home.federation();
+        let Some(record) = record.filter(|record| record.registry.origin == origin) else {
+            return Err(MembershipError::File {
+                path,
+                reason: "the registry's root names another log".into(),
+            });
+        };
+        let membership = Membership {
+            federation: record.federation,
+            root,
+            registry: source.to_string(),
+            origin,
+        };
+        membership.store(home, disk)?;
+        Ok(membership)
+    }
+
+    fn store(&self, home: &Home, disk: &Disk) -> Result<(), MembershipError> {
+        let path = home.federation();
+        let failed = |reason: String| MembershipError::File {
+            path: path.clone(),
+            reason,
+        };
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| failed(error.to_string()))?;
+        text.push(b'\n');
+        match disk.create_if_absent(&path, &text) {
+            Ok(Created::New) => Ok(()),
+            Ok(Created::Existed) => Err(failed("another process joined at the same time".into())),
+            Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! A node in its directory: opened, served, stopped.
+//!
+//! One process hosts any number of agencies. What they share is here: the replica of the
+//! registry's log, the data, the TLS identity, the connections to others. What is each one's
+//! own, keys and journal, is looked up by its id.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use jingwei_proto::id::{AgencyId, VersionId};
+use jingwei_proto::key::KeyId;
+use jingwei_proto::state::{AgencyRecord, NodeRecord, VersionRecord};
+use jingwei_proto::statement::{Dataset, Seen};
+use jingwei_registry::clock::Clock;
+use jingwei_registry::connect::{Link, Patience, Target};
+use jingwei_registry::disk::{DirLock, Disk, LockError};
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::index::IndexError;
+use jingwei_registry::keyfile::{self, KeyFileError, TlsIdentity};
+use jingwei_registry::replica::{Replica, ReplicaError};
+use jingwei_registry::source::{Source, SourceError};
+use jingwei_registry::submit::Submitter;
+use tokio_util::sync::CancellationToken;
+
+use crate::agency::{AgencyError, HostedAgency};
+use crate::config::Config;
+use crate::exchange::ledger::Ledger;
+use crate::exchange::messages::Party;
+use crate::home::Home;
+use crate::journals::{Journals, JournalsError};
+use crate::membership::{Membership, MembershipError};
+use crate::query::file::{DataFile, FileCache};
+use crate::store::{DatasetStore, StoreError};
+
+/// Parquet footers kept in memory; a footer of a small table takes a few kilobytes.
+const FOOTERS: usize = 256;
+
+/// A node cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses the directory.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// It has joined no federation.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// An agency's files are broken.
+    #[error(transparent)]
+    Agency(#[from] AgencyError),
+    /// It hosts none.
+    #[error("the node in {0} hosts no agency yet: ‘jingwei init --dir {0} --agency ID …’")]
+    NoAgency(std::path::PathBuf),
+    /// A key file is missing or not private.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The replica cannot be opened.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The registry's address is none.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The dataset store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A journal cannot be opened.
+    #[error(transparent)]
+    Journals(#[from] JournalsError),
+    /// The directory cannot be written.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// An open node.
+pub struct Node {
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) membership: Membership,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    pub(crate) agencies: BTreeMap<AgencyId, Arc<HostedAgency>>,
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) store: DatasetStore,
+    pub(crate) journals: Journals,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) identity: TlsIdentity,
+    pub(crate) secret: [u8; 32],
+    pub(crate) source: Source,
+    /// One publication at a time: each uses all cores while it validates.
+    pub(crate) publishing: tokio::sync::Mutex<()>,
+    pub(crate) address: OnceLock<String>,
+    pub(crate) shutdown: CancellationToken,
+    files: FileCache,
+    links: Mutex<HashMap<String, (Vec<KeyId>, Link)>>,
+    _lock: DirLock,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({})", self.home.dir().display())
+    }
+}
+
+impl Node {
+    /// Opens the node in `home`. A normal start and recovery after a crash are the same.
+    pub fn open(
+        home: Home,
+        config: Config,
+        clock: Clock,
+        disk: Disk,
+    ) -> Result<Arc<Node>, OpenError> {
+        let membership = Membership::load(&home)?;
+        let lock = DirLock::acquire(home.dir())?;
+        let hosted = HostedAgency::load_all(&home)?;
+        if hosted.is_empty() {
+            return Err(OpenError::NoAgency(home.dir().to_owned()));
+        }
+        let agencies: BTreeMap<AgencyId, Arc<HostedAgency>> = hosted
+            .into_iter()
+            .map(|agency| (agency.id().clone(), Arc::new(agency)))
+            .collect();
+        let identity = TlsIdentity::load_or_create(&home.keys())?;
+        let secret = load_secret(&home)?;
+        disk.create_dir_all(&home.staging())?;
+        empty(&home.staging());
+        let replica = Replica::open(
+            &home.replica(),
+            &membership.origin,
+            membership.root,
+            disk.clone(),
+        )?;
+        let store = DatasetStore::open(&home.data(), disk.clone())?;
+        let journals = Journals::open(
+            &home,
+            &membership.federation,
+            agencies.values(),
+            &clock,
+            &disk,
+        )?;
+        Ok(Arc::new(Node {
+            source: Source::new(&membership.registry)?,
+            home,
+            config,
+            membership,
+            clock,
+            disk,
+            agencies,
+            replica,
+            store,
+            journals,
+            ledger: Arc::default(),
+            identity,
+            secret,
+            publishing: tokio::sync::Mutex::new(()),
+            address: OnceLock::new(),
+            shutdown: CancellationToken::new(),
+            files: FileCache::new(FOOTERS),
+            links: Mutex::default(),
+            _lock: lock,
+        }))
+    }
+
+    /// The verified replica of the registry's log.
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// The agencies that it hosts.
+    pub fn hosted(&self) -> impl Iterator<Item = &AgencyId> {
+        self.agencies.keys()
+    }
+
+    /// The hosted agency with this id; with an empty text the only one.
+    pub fn hosted_agency(&self, id: &str) -> Result<Arc<HostedAgency>, Fault> {
+        let known = || {
+            self.agencies
+                .keys()
+                .map(AgencyId::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        if id.is_empty() {
+            let mut all = self.agencies.values();
+            return match (all.next(), all.next()) {
+                (Some(only), None) => Ok(only.clone()),
+                _ => Err(Fault::new(
+                    Blame::WrongUse,
+                    format!("this node hosts several agencies: {}", known()),
+                )
+                .advise("name one with --agency")),
+            };
+        }
+        id.parse::<AgencyId>()
+            .ok()
+            .and_then(|id| self.agencies.get(&id).cloned())
+            .ok_or_else(|| {
+                Fault::new(Blame::NotFound, format!("this node does not host ‘{id}’"))
+                    .advise(format!("it hosts {}", known()))
+            })
+    }
+
+    /// The hosted agency as a party of exchanges.
+    pub(crate) fn party<'a>(&'a self, agency: &'a HostedAgency) -> Party<'a> {
+        Party {
+            federation: &self.membership.federation,
+            agency: agency.id(),
+            key: &agency.signing,
+        }
+    }
+
+    /// An agency of the federation.
+    pub(crate) fn member(&self, id: &AgencyId) -> Result<AgencyRecord, Fault> {
+        self.replica
+            .index()
+            .agency(id)
+            .map_err(index_fault)?
+            .ok_or_else(|| {
+                Fault::new(
+                    Blame::NotFound,
+                    format!("there is no agency {id} in this federation"),
+                )
+                .at(id)
+            })
+    }
+
+    /// Where an agency's node is.
+    pub(crate) fn node_of(&self, id: &AgencyId) -> Result<NodeRecord, Fault> {
+        self.replica
+            .index()
+            .node(id)
+            .map_err(index_fault)?
+            .ok_or_else(|| {
+                Fault::new(
+                    Blame::Unavailable,
+                    format!("{id} has announced no node yet"),
+                )
+                .at(id)
+                .advise("its node announces itself when it is served after the enrolment")
+            })
+    }
+
+    /// A version of a dataset.
+    pub(crate) fn version(&self, id: &VersionId) -> Result<VersionRecord, Fault> {
+        self.replica
+            .index()
+            .version(id)
+            .map_err(index_fault)?
+            .ok_or_else(|| {
+                Fault::new(
+                    Blame::NotFound,
+                    format!("there is no {id} in the catalogue"),
+                )
+                .at(&id.dataset.agency)
+            })
+    }
+
+    /// The state of the log that this node has verified.
+    pub(crate) fn seen(&self) -> Seen {
+        let checkpoint = self.replica.log().checkpoint();
+        Seen {
+            size: checkpoint.size,
+            root: checkpoint.root,
+        }
+    }
+
+    /// A connection to an agency's node, kept for the next time.
+    pub(crate) fn link(&self, id: &AgencyId) -> Result<Link, Fault> {
+        let node = self.node_of(id)?.node;
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((keys, link)) = links.get(&node.address)
+            && *keys == node.tls
+        {
+            return Ok(link.clone());
+        }
+        let target = Target::new(
+            &node.address,
+            node.tls.iter().copied(),
+            Some(&self.identity),
+            Patience::default(),
+        )?;
+        let link = target.connect_lazy()?;
+        links.insert(node.address, (node.tls, link.clone()));
+        Ok(link)
+    }
+
+    /// The way to the registry, which the root names by its TLS key.
+    pub(crate) fn submitter(&self) -> Result<Submitter, Fault> {
+        let root = self
+            .replica
+            .index()
+            .root()
+            .map_err(index_fault)?
+            .ok_or_else(|| Fault::new(Blame::Unavailable, "the replica is empty"))?;
+        Submitter::new(
+            &self.source.submit_address(),
+            root.registry.tls,
+            None,
+            Patience::default(),
+        )
+    }
+
+    /// The data files of a manifest, with their footers read.
+    pub(crate) fn data_files(&self, dataset: &Dataset) -> Result<Vec<Arc<DataFile>>, Fault> {
+        let broken = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "a data file cannot be used");
+            Fault::new(
+                Blame::Internal,
+                "the provider cannot read its copy of the dataset",
+            )
+            .advise("its officer finds the reason with ‘jingwei doctor’")
+        };
+        dataset
+            .files
+            .iter()
+            .map(|file| {
+                let path = self
+                    .store
+                    .verified(&file.digest)
+                    .map_err(|error| broken(&error))?;
+                self.files
+                    .open(&file.digest, &path)
+                    .map_err(|error| broken(&error))
+            })
+            .collect()
+    }
+}
+
+/// The index failed: this node's own fault.
+pub(crate) fn index_fault(error: IndexError) -> Fault {
+    tracing::error!(%error, "the index cannot be read");
+    Fault::new(Blame::Internal, "the node cannot read its index")
+        .advise("stop the node, delete replica/index in its directory, and start it again: the index is rebuilt")
+}
+
+fn load_secret(home: &Home) -> Result<[u8; 32], KeyFileError> {
+    let path = home.secret();
+    if !path.exists() {
+        keyfile::create_private_dir(&home.keys())?;
+        keyfile::create_private(&path, &rand::random::<[u8; 32]>())?;
+    }
+    let bytes = keyfile::read_private(&path)?;
+    Ok(bytes[..]
+        .try_into()
+        .unwrap_or_else(|_| *jingwei_proto::digest::Digest::of(&bytes).as_bytes()))
+}
+
+/// Removes what an earlier process left in the staging directory.
+fn empty(dir: &std::path::Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        // What cannot be removed is only space, and is tried again at the next start.
+        let _ = std::fs::remove_file(entry.path());
+    }
+}

@@ -1,0 +1,405 @@
+//! Publishing: from an upload to an entry in the registry, all or nothing.
+//!
+//! ```text
+//! upload ─► same as before? ─► salt staged ─► every row validated ─► Parquet in the store
+//!        ─► manifest signed and staged ─► registry ─► replica has it ─► recorded
+//! ```
+//!
+//! After a crash the same command goes on where it was: the staged salt makes the same file
+//! again, and a staged manifest is submitted again, which the registry enters once. A node that
+//! starts finishes what was signed by itself.
+
+mod record;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::{DatasetId, DatasetName, VersionId};
+use jingwei_proto::json;
+use jingwei_proto::statement::{
+    Dataset, DatasetFile, Head, Predicate, Sharing, Source as Origin, Statement,
+};
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_schemas::TableSchema;
+use serde_json::json;
+
+pub use record::{PublishedVersion, Record, Staged, WithheldVersion};
+
+use crate::agency::HostedAgency;
+use crate::ingest::{
+    self, IngestError, Limits, Progress, Sameness, Source, Spooled, Target, Written,
+};
+use crate::node::{Node, index_fault};
+
+/// What somebody wants to publish.
+pub struct Publication {
+    /// By whom.
+    pub agency: Arc<HostedAgency>,
+    /// As what.
+    pub name: DatasetName,
+    /// For whom.
+    pub sharing: Sharing,
+    /// The schema of its rows.
+    pub schema: TableSchema,
+    /// A title for people.
+    pub title: Option<String>,
+    /// What it holds.
+    pub description: Option<String>,
+    /// The file's name, as the publisher calls it.
+    pub file: String,
+    /// Where the list of rejects goes, if there are any.
+    pub rejects: PathBuf,
+    /// Becomes true when the publisher gives up.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+/// A publication that is in the registry.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The version, under the name that its publisher knows.
+    pub version: VersionId,
+    /// What is known of it.
+    pub record: PublishedVersion,
+    /// Whether it was there before.
+    pub existed: bool,
+}
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The file did not become a dataset.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// Everything else, by blame.
+    #[error("{0}")]
+    Fault(Fault),
+}
+
+impl From<Fault> for PublishError {
+    fn from(fault: Fault) -> PublishError {
+        PublishError::Fault(fault)
+    }
+}
+
+impl Node {
+    /// Publishes an upload, or says that it is published already.
+    pub async fn publish(
+        self: &Arc<Node>,
+        publication: Publication,
+        upload: Spooled,
+        progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<Published, PublishError> {
+        let _one_at_a_time = self.publishing.lock().await;
+        let id = publication.agency.id().clone();
+        self.member(&id).map_err(|_| {
+            Fault::new(Blame::Unauthorised, format!("{id} is not enrolled yet"))
+                .advise("give its .enrolment file to its superior, who runs ‘jingwei enrol’")
+        })?;
+        let publication = Publication {
+            schema: publication
+                .schema
+                .with_order()
+                .map_err(|error| Fault::new(Blame::Malformed, error.to_string()))?,
+            ..publication
+        };
+        let mut record = Record::load(&self.home, &id, &publication.name)?;
+        let sameness = self.sameness(&publication, &upload);
+        if let Some(published) = &record.published
+            && published.sameness == sameness
+            && self.newest_version(&publication)? == published.version
+        {
+            return Ok(published_as(&publication, published.clone(), true));
+        }
+        if record
+            .staged
+            .as_ref()
+            .is_none_or(|staged| staged.sameness != sameness)
+        {
+            record.staged = Some(Staged::new(sameness));
+            record.store(self, &id, &publication.name)?;
+        }
+        let salt = record.staged.as_ref().map_or([0; 32], |staged| staged.salt);
+        let bytes = upload.bytes;
+        let node = self.clone();
+        let publication = Arc::new(publication);
+        let ours = publication.clone();
+        let (written, format) =
+            tokio::task::spawn_blocking(move || node.ingest(&ours, &upload, salt, &progress))
+                .await
+                .map_err(|error| {
+                    Fault::new(
+                        Blame::Internal,
+                        format!("the publication ended unexpectedly: {error}"),
+                    )
+                })??;
+        let rows = written.rows;
+        let file = DatasetFile {
+            name: format!("{}.parquet", written.digest),
+            digest: written.digest,
+            bytes: written.bytes,
+        };
+        self.store.put(written).map_err(|error| {
+            Fault::new(Blame::Internal, error.to_string())
+                .advise("free some space and publish again")
+        })?;
+        let manifest = Dataset {
+            name: publication.name.clone(),
+            sharing: publication.sharing,
+            title: publication.title.clone(),
+            description: publication.description.clone(),
+            schema: Some(schema_text(&publication.schema)),
+            rows: Some(rows),
+            files: vec![file],
+            source: Some(Origin { format, bytes }),
+            commitment: None,
+        };
+        self.sign(&publication, manifest, &mut record)?;
+        let published = self
+            .finish(&publication.agency, &publication.name, record)
+            .await?;
+        Ok(published_as(&publication, published, false))
+    }
+
+    /// Submits what an earlier process had signed and not seen entered.
+    pub(crate) async fn resume_publications(self: &Arc<Node>) {
+        for (agency, name) in Record::all(&self.home) {
+            let Some(agency) = self.agencies.get(&agency).cloned() else {
+                continue;
+            };
+            let _one_at_a_time = self.publishing.lock().await;
+            let Ok(record) = Record::load(&self.home, agency.id(), &name) else {
+                continue;
+            };
+            if record
+                .staged
+                .as_ref()
+                .is_some_and(|staged| staged.envelope.is_some())
+            {
+                match self.finish(&agency, &name, record).await {
+                    Ok(published) => {
+                        tracing::info!(agency = %agency.id(), %name, version = published.version, "a publication was finished")
+                    }
+                    Err(fault) => {
+                        tracing::warn!(agency = %agency.id(), %name, %fault, "a publication waits")
+                    }
+                }
+            }
+        }
+    }
+
+    fn ingest(
+        &self,
+        publication: &Publication,
+        upload: &Spooled,
+        salt: [u8; 32],
+        progress: &dyn Fn(Progress),
+    ) -> Result<(Written, String), IngestError> {
+        let source = Source::open(upload.path(), &publication.file, Limits::default())?;
+        let staging = self.home.data();
+        let target = Target {
+            disk: &self.disk,
+            staging: &staging,
+            rejects: &publication.rejects,
+            salt,
+        };
+        let written = ingest::ingest(
+            &source,
+            &publication.schema,
+            &target,
+            progress,
+            &publication.cancelled,
+        )?;
+        Ok((written, source.format_name().to_owned()))
+    }
+
+    fn sameness(&self, publication: &Publication, upload: &Spooled) -> Digest {
+        let options = json!({
+            "agency": publication.agency.id(),
+            "name": publication.name,
+            "sharing": publication.sharing,
+            "title": publication.title,
+            "description": publication.description,
+        });
+        Sameness::of(
+            &self.secret,
+            &upload.digest,
+            &publication.schema.digest(),
+            &json::canonical(&options),
+        )
+        .0
+    }
+
+    fn newest_version(&self, publication: &Publication) -> Result<u64, Fault> {
+        let chain = self
+            .replica
+            .index()
+            .newest(&self.entered_as(
+                publication.agency.id(),
+                &publication.name,
+                publication.sharing,
+            ))
+            .map_err(index_fault)?;
+        Ok(chain.map_or(0, |chain| chain.sequence))
+    }
+
+    /// The name under which a dataset is in the registry: a withheld one has a name there that
+    /// means nothing to anybody without the node's secret.
+    pub(crate) fn entered_as(
+        &self,
+        agency: &jingwei_proto::id::AgencyId,
+        name: &DatasetName,
+        sharing: Sharing,
+    ) -> DatasetId {
+        let plain = DatasetId {
+            agency: agency.clone(),
+            name: name.clone(),
+        };
+        if sharing != Sharing::Withheld {
+            return plain;
+        }
+        let hidden = Digest::keyed(&self.secret, format!("withheld {plain}").as_bytes());
+        let name = format!("w_{}", &hidden.to_string()[..32]);
+        // ‘w_’ and 32 hexadecimal digits are a dataset name.
+        name.parse().map_or(plain, |name| DatasetId {
+            agency: agency.clone(),
+            name,
+        })
+    }
+
+    fn sign(
+        &self,
+        publication: &Publication,
+        manifest: Dataset,
+        record: &mut Record,
+    ) -> Result<(), PublishError> {
+        let entered = self.entered_as(
+            publication.agency.id(),
+            &publication.name,
+            publication.sharing,
+        );
+        let chain = self.replica.index().newest(&entered).map_err(index_fault)?;
+        let (dataset, withheld) = if publication.sharing == Sharing::Withheld {
+            let hidden = WithheldVersion::new(manifest);
+            (hidden.entry(entered.name.clone()), Some(hidden))
+        } else {
+            (manifest, None)
+        };
+        let files = withheld
+            .as_ref()
+            .map_or(&dataset, |hidden| &hidden.manifest)
+            .files
+            .clone();
+        let rows = withheld
+            .as_ref()
+            .map_or(&dataset, |hidden| &hidden.manifest)
+            .rows
+            .unwrap_or(0);
+        let statement = Statement {
+            head: Head {
+                federation: self.membership.federation.clone(),
+                agency: Some(publication.agency.id().clone()),
+                time: (self.clock)(),
+                sequence: chain.map_or(1, |chain| chain.sequence + 1),
+                previous: chain.map(|chain| chain.payload),
+            },
+            predicate: Predicate::Dataset(Box::new(dataset)),
+        };
+        let envelope = statement.sign(&publication.agency.signing);
+        Envelope::parse(&envelope.to_bytes())
+            .map_err(|error| Fault::new(Blame::Malformed, format!("the manifest: {error}")))?;
+        if let Some(staged) = &mut record.staged {
+            staged.envelope = Some(envelope);
+            staged.rows = rows;
+            staged.files = files;
+            staged.withheld = withheld;
+        }
+        record.store(self, publication.agency.id(), &publication.name)?;
+        Ok(())
+    }
+
+    /// Submits the staged manifest, waits until the replica shows it, and records it.
+    async fn finish(
+        &self,
+        agency: &HostedAgency,
+        name: &DatasetName,
+        mut record: Record,
+    ) -> Result<PublishedVersion, Fault> {
+        let Some(staged) = record.staged.clone() else {
+            return Err(Fault::new(Blame::Internal, "nothing is staged"));
+        };
+        let Some(envelope) = &staged.envelope else {
+            return Err(Fault::new(Blame::Internal, "nothing is signed"));
+        };
+        let accepted = match self.submitter()?.submit(envelope).await {
+            Ok(accepted) => accepted,
+            Err(fault) if fault.blame == Blame::Stale => {
+                // Somebody else continued the chain: this manifest can never be entered.
+                record.staged = None;
+                record.store(self, agency.id(), name)?;
+                return Err(fault.advise("publish again"));
+            }
+            Err(fault) => {
+                let advice = "the checked data are kept here; publish the same file again, or wait: the node submits it when the registry is back";
+                return Err(if fault.advice.is_some() {
+                    fault
+                } else {
+                    fault.advise(advice)
+                });
+            }
+        };
+        self.replica.reached(accepted.index).await;
+        let sequence =
+            Statement::parse(envelope.payload()).map_or(0, |statement| statement.head.sequence);
+        let published = PublishedVersion {
+            sameness: staged.sameness,
+            version: sequence,
+            rows: staged.rows,
+            index: accepted.index,
+            file: staged
+                .files
+                .first()
+                .map_or(Digest::of(b""), |file| file.digest),
+            bytes: staged.files.iter().map(|file| file.bytes).sum(),
+        };
+        if let Some(withheld) = staged.withheld {
+            record.withheld.insert(sequence, withheld);
+        }
+        record.published = Some(published.clone());
+        record.staged = None;
+        record.store(self, agency.id(), name)?;
+        metrics::counter!("jingwei_published_total").increment(1);
+        Ok(published)
+    }
+
+    /// A version of a withheld dataset of a hosted agency, by the name that its officers know.
+    pub(crate) fn withheld(&self, id: &DatasetId, version: Option<u64>) -> Option<(u64, Dataset)> {
+        let record = Record::load(&self.home, &id.agency, &id.name).ok()?;
+        let (number, withheld) = match version {
+            Some(number) => record.withheld.get_key_value(&number)?,
+            None => record.withheld.last_key_value()?,
+        };
+        Some((*number, withheld.manifest.clone()))
+    }
+}
+
+fn published_as(publication: &Publication, record: PublishedVersion, existed: bool) -> Published {
+    let dataset = DatasetId {
+        agency: publication.agency.id().clone(),
+        name: publication.name.clone(),
+    };
+    Published {
+        version: VersionId {
+            dataset,
+            version: record.version,
+        },
+        record,
+        existed,
+    }
+}
+
+fn schema_text(schema: &TableSchema) -> String {
+    String::from_utf8_lossy(&json::canonical(schema.json())).into_owned()
+}

@@ -1,0 +1,200 @@
+//! Why the asker's query is not answered, by whose fault.
+
+use datafusion::common::DataFusionError;
+
+use super::limits::Exceeded;
+use super::provide::ProvideError;
+
+/// An error of a query, on the asker's side.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The SQL has a fault.
+    #[error("{}{message}", place(*line, *column))]
+    WrongSql {
+        /// What is wrong.
+        message: String,
+        /// The line where, from 1, if known.
+        line: Option<u64>,
+        /// The character where, from 1, if known.
+        column: Option<u64>,
+    },
+    /// The statement would do something else than read.
+    #[error("{what} is not possible here: only queries (SELECT, VALUES, WITH … SELECT) can be run")]
+    ReadOnly {
+        /// The kind of statement.
+        what: String,
+    },
+    /// The query is recursive.
+    #[error("recursive queries are not run: write WITH without RECURSIVE")]
+    Recursive,
+    /// A table is not there.
+    #[error("there is no table {name}{}", hint(nearest))]
+    UnknownTable {
+        /// As it was written.
+        name: String,
+        /// Tables with similar names, as SQL would write them, the nearest first.
+        nearest: Vec<String>,
+    },
+    /// A column is not there.
+    #[error("there is no column ‘{name}’{}", hint(nearest))]
+    UnknownColumn {
+        /// As it was written.
+        name: String,
+        /// Columns with similar names, the nearest first.
+        nearest: Vec<String>,
+    },
+    /// The query ran into a limit, here or at a provider.
+    #[error("the query was stopped: {0}")]
+    Limit(String),
+    /// A provider refused by its policy.
+    #[error("refused by {agency}: {reason}")]
+    Refused {
+        /// The provider.
+        agency: String,
+        /// What it says.
+        reason: String,
+    },
+    /// A provider could not be asked or broke off, so that the answer would not be whole.
+    #[error("the answer is incomplete: {agency}: {reason}")]
+    Incomplete {
+        /// The provider.
+        agency: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A provider answered something that does not verify; nothing of it is used.
+    #[error("the answer does not verify: {agency}: {reason}")]
+    Unverified {
+        /// The provider.
+        agency: String,
+        /// What does not hold.
+        reason: String,
+    },
+    /// The SQL is right, but cannot be computed for some row.
+    #[error("the query cannot be computed: {0}")]
+    Uncomputable(String),
+    /// A fault of the program.
+    #[error("a fault of this program, please report it: {0}")]
+    Internal(String),
+}
+
+fn place(line: Option<u64>, column: Option<u64>) -> String {
+    match (line, column) {
+        (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+        _ => String::new(),
+    }
+}
+
+fn hint(nearest: &[String]) -> String {
+    match nearest {
+        [] => String::new(),
+        names => format!("; the nearest: {}", names.join(", ")),
+    }
+}
+
+impl QueryError {
+    /// The SQL is wrong, and where is not known.
+    pub fn wrong(message: impl Into<String>) -> QueryError {
+        QueryError::WrongSql {
+            message: message.into(),
+            line: None,
+            column: None,
+        }
+    }
+}
+
+impl From<QueryError> for DataFusionError {
+    fn from(error: QueryError) -> DataFusionError {
+        DataFusionError::External(Box::new(error))
+    }
+}
+
+/// What an error that the engine hands up, from planning or from a running stream, means. One
+/// that was a [`QueryError`] on its way in comes out as it was.
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> QueryError {
+        let root = error.find_root();
+        match root {
+            DataFusionError::External(cause) => {
+                if let Some(own) = cause.downcast_ref::<QueryError>() {
+                    own.clone()
+                } else if let Some(limit) = cause.downcast_ref::<Exceeded>() {
+                    QueryError::Limit(limit.to_string())
+                } else if let Some(own) = cause.downcast_ref::<ProvideError>() {
+                    provided_here(own)
+                } else {
+                    QueryError::Uncomputable(cause.to_string())
+                }
+            }
+            DataFusionError::ResourcesExhausted(_) => {
+                QueryError::Limit(Exceeded::Memory.to_string())
+            }
+            DataFusionError::SQL(error, _) => syntax(&error.to_string()),
+            DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
+                QueryError::wrong(message)
+            }
+            DataFusionError::SchemaError(error, _) => QueryError::wrong(error.to_string()),
+            DataFusionError::Internal(message) => QueryError::Internal(message.clone()),
+            other => QueryError::Uncomputable(other.message().into_owned()),
+        }
+    }
+}
+
+/// A table of one's own node, read without an exchange.
+fn provided_here(error: &ProvideError) -> QueryError {
+    let agency = || "this node".to_owned();
+    match error {
+        ProvideError::Refused(denial) => QueryError::Refused {
+            agency: agency(),
+            reason: denial.to_string(),
+        },
+        ProvideError::Limit(limit) => QueryError::Limit(limit.to_string()),
+        ProvideError::Damaged => QueryError::Incomplete {
+            agency: agency(),
+            reason: error.to_string(),
+        },
+        other => QueryError::Uncomputable(other.to_string()),
+    }
+}
+
+/// The parser says where only in its text: `… at Line: 1, Column: 8`.
+fn syntax(message: &str) -> QueryError {
+    let message = message.trim_start_matches("sql parser error: ");
+    let place = message.rsplit_once(" at Line: ").and_then(|(what, place)| {
+        let (line, column) = place.split_once(", Column: ")?;
+        Some((what, line.trim().parse().ok()?, column.trim().parse().ok()?))
+    });
+    match place {
+        Some((what, line, column)) => QueryError::WrongSql {
+            message: what.to_owned(),
+            line: Some(line),
+            column: Some(column),
+        },
+        None => QueryError::wrong(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syntax_error_says_where() {
+        let error =
+            syntax("sql parser error: Expected: an expression, found: FROM at Line: 1, Column: 8");
+        assert_eq!(
+            error.to_string(),
+            "line 1, column 8: Expected: an expression, found: FROM"
+        );
+    }
+
+    #[test]
+    fn own_errors_pass_through_the_engine() {
+        let refused = QueryError::Refused {
+            agency: "cn.stats".into(),
+            reason: "withheld".into(),
+        };
+        let inside = DataFusionError::from(refused.clone()).context("while scanning");
+        assert_eq!(QueryError::from(inside), refused);
+    }
+}

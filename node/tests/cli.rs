@@ -1,0 +1,60 @@
+//! The program `jingwei` as built: it explains itself, and tells wrong use from failure.
+
+use std::process::{Command, Output};
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_jingwei"))
+        .args(arguments)
+        .env_remove("JINGWEI_DIR")
+        .output()
+        .expect("the program was just built")
+}
+
+#[test]
+fn every_command_shows_an_example() {
+    let commands = [
+        "demo", "init", "join", "enrol", "serve", "publish", "schema", "find", "describe", "sql",
+        "doctor", "verify",
+    ];
+    for command in commands {
+        let output = run(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let help = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            help.contains("Example"),
+            "{command} --help has no example:\n{help}"
+        );
+    }
+}
+
+#[test]
+fn exit_codes() {
+    assert_eq!(run(&["--version"]).status.code(), Some(0));
+    assert_eq!(run(&["--help"]).status.code(), Some(0));
+    assert_eq!(run(&[]).status.code(), Some(2));
+    assert_eq!(run(&["sql", "SELECT 1"]).status.code(), Some(2));
+    let nowhere = run(&["find", "--dir", "/nonexistent/jingwei"]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).starts_with("error: "));
+}
+
+#[test]
+fn the_shipped_settings_are_in_order() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/node.toml");
+    let settings = dir.path().join("node.toml");
+    std::fs::copy(sample, &settings).expect("the sample is shipped");
+    let doctor = || run(&["doctor", "--dir", &dir.path().display().to_string()]);
+    let output = doctor();
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("settings    in order"),
+        "{output:?}"
+    );
+    std::fs::write(&settings, "lisen = \"127.0.0.1:7100\"\n").expect("the directory is ours");
+    let output = doctor();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("lisen"),
+        "{output:?}"
+    );
+}

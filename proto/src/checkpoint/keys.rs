@@ -1,0 +1,88 @@
+//! Whose signatures make a checkpoint of the registry count, as the root document names them.
+
+use super::*;
+use crate::key::PublicKey;
+use crate::state::RootRecord;
+use crate::statement::Witness;
+
+/// The keys by which checkpoints of one log are verified.
+#[derive(Debug, Clone)]
+pub struct CheckpointKeys<'a> {
+    /// The log's name.
+    pub origin: &'a str,
+    /// Signs as the log.
+    pub log: &'a PublicKey,
+    /// Dates checkpoints where no witness has to, under the log's name.
+    pub cosigner: &'a PublicKey,
+    /// Who else may date them.
+    pub witnesses: &'a [Witness],
+    /// How many witnesses have to; with 0 the cosigner does.
+    pub quorum: u64,
+}
+
+impl<'a> CheckpointKeys<'a> {
+    /// The keys that a root document names.
+    pub fn of_root(root: &'a RootRecord) -> CheckpointKeys<'a> {
+        CheckpointKeys {
+            origin: &root.registry.origin,
+            log: &root.registry.log,
+            cosigner: &root.registry.cosigner,
+            witnesses: &root.witnesses,
+            quorum: root.quorum,
+        }
+    }
+
+    /// The log's key, with which [`Checkpoint::open`] reads a checkpoint without a quorum yet.
+    pub fn log_key(&self) -> Result<NoteKey, NoteError> {
+        NoteKey::new(self.origin, Algorithm::Ed25519, self.log.clone())
+    }
+
+    /// The key that dates checkpoints where no witness has to.
+    pub fn cosigner_key(&self) -> Result<NoteKey, NoteError> {
+        NoteKey::new(self.origin, Algorithm::CosignatureV1, self.cosigner.clone())
+    }
+
+    /// Checks a signed checkpoint: the log's signature and a quorum of cosignatures.
+    ///
+    /// Returns the time at which, or after which, a whole quorum had seen it: with a quorum of
+    /// 2 and three cosignatures, the second latest time.
+    pub fn verify(&self, note: &str) -> Result<(Checkpoint, Time), CheckpointError> {
+        let (checkpoint, note) = Checkpoint::open(note.as_bytes(), &self.log_key()?)?;
+        if self.quorum == 0 {
+            let time = verify_cosignature(&note, &self.cosigner_key()?)?;
+            return Ok((checkpoint, time));
+        }
+        let mut times = self.witness_times(&note)?;
+        times.sort_by(|a, b| b.cmp(a));
+        let quorum = usize::try_from(self.quorum).unwrap_or(usize::MAX);
+        match times.get(quorum - 1) {
+            Some(time) => Ok((checkpoint, *time)),
+            None => Err(CheckpointError::Quorum {
+                found: times.len(),
+                needed: self.quorum,
+            }),
+        }
+    }
+
+    /// When each witness that has co-signed did so. A false signature refuses the whole note.
+    fn witness_times(&self, note: &Note) -> Result<Vec<Time>, NoteError> {
+        let mut times = Vec::new();
+        for (i, witness) in self.witnesses.iter().enumerate() {
+            // However often a key is listed, it is one witness.
+            if self.witnesses[..i]
+                .iter()
+                .any(|other| other.key == witness.key)
+            {
+                continue;
+            }
+            let public = witness.key.clone();
+            let key = NoteKey::new(&*witness.name, Algorithm::CosignatureV1, public)?;
+            match verify_cosignature(note, &key) {
+                Ok(time) => times.push(time),
+                Err(NoteError::Unsigned(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(times)
+    }
+}

@@ -1,0 +1,233 @@
+//! DSSE envelopes (secure-systems-lab/dsse v1) with exactly one signer, in one byte form.
+//!
+//! The signed payload is kept as it was signed and never re-encoded. Around it the envelope
+//! itself is RFC 8785 canonical JSON; any other spelling is refused, so that an envelope has
+//! one digest and a replica can rebuild the log's leaf from it byte for byte.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::digest::Digest;
+use crate::json;
+use crate::key::{KeyError, KeyId, PublicKey, Signer};
+
+/// The payload type of every envelope: an in-toto Statement.
+pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+
+/// The largest envelope accepted, in bytes; a manifest with a 64 KiB schema fits with room.
+pub const MAX_ENVELOPE: usize = 256 * 1024;
+
+/// A signed payload: one Ed25519 signature by the key that `key` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    payload: Vec<u8>,
+    key: KeyId,
+    signature: [u8; 64],
+}
+
+/// Bytes that are not an envelope as this protocol writes it.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvelopeError {
+    /// Larger than [`MAX_ENVELOPE`].
+    #[error("an envelope of {0} bytes; at most {MAX_ENVELOPE} are accepted")]
+    TooLarge(usize),
+    /// Not the JSON of an envelope.
+    #[error("not a DSSE envelope: {0}")]
+    Json(#[from] serde_json::Error),
+    /// A member has a value that is not acceptable.
+    #[error("not an acceptable envelope: {0}")]
+    Member(&'static str),
+    /// JSON of an envelope, but not in RFC 8785 form.
+    #[error("the envelope is not in RFC 8785 canonical form")]
+    NotCanonical,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    payload: String,
+    payload_type: String,
+    signatures: Vec<WireSignature>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSignature {
+    keyid: KeyId,
+    sig: String,
+}
+
+impl Envelope {
+    /// Signs `payload`, an in-toto Statement.
+    ///
+    /// # Panics
+    /// If the signer makes a signature that is not 64 bytes, which no Ed25519 signer does.
+    pub fn sign(payload: Vec<u8>, signer: &dyn Signer) -> Envelope {
+        let signature = signer
+            .sign(&pae(&payload))
+            .try_into()
+            .expect("an Ed25519 signature has 64 bytes");
+        Envelope {
+            payload,
+            key: signer.public().id(),
+            signature,
+        }
+    }
+
+    /// Reads an envelope. The signature is not checked here: see [`Envelope::verify`].
+    pub fn parse(bytes: &[u8]) -> Result<Envelope, EnvelopeError> {
+        if bytes.len() > MAX_ENVELOPE {
+            return Err(EnvelopeError::TooLarge(bytes.len()));
+        }
+        let envelope: Envelope = from_wire(serde_json::from_slice(bytes)?)?;
+        if envelope.to_bytes() != bytes {
+            return Err(EnvelopeError::NotCanonical);
+        }
+        Ok(envelope)
+    }
+
+    /// The RFC 8785 form.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        json::canonical(self)
+    }
+
+    /// The signed bytes.
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// The digest of the signed bytes, by which later statements name this one.
+    pub fn payload_digest(&self) -> Digest {
+        Digest::of(&self.payload)
+    }
+
+    /// The key that the envelope says it was signed with.
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// The signature, 64 bytes.
+    pub fn signature(&self) -> &[u8; 64] {
+        &self.signature
+    }
+
+    /// Checks that `key` is the key named and that it signed the payload.
+    pub fn verify(&self, key: &PublicKey) -> Result<(), KeyError> {
+        if key.id() != self.key {
+            return Err(KeyError::Signature);
+        }
+        key.verify(&self.pae(), &self.signature)
+    }
+
+    /// The bytes under the signature: the DSSE pre-authentication encoding.
+    pub fn pae(&self) -> Vec<u8> {
+        pae(&self.payload)
+    }
+}
+
+/// DSSE v1 pre-authentication encoding of a payload of [`PAYLOAD_TYPE`].
+fn pae(payload: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
+        PAYLOAD_TYPE.len(),
+        payload.len()
+    );
+    [head.as_bytes(), payload].concat()
+}
+
+fn from_wire(wire: Wire) -> Result<Envelope, EnvelopeError> {
+    if wire.payload_type != PAYLOAD_TYPE {
+        return Err(EnvelopeError::Member(
+            "payloadType is not application/vnd.in-toto+json",
+        ));
+    }
+    let [signature] = <[WireSignature; 1]>::try_from(wire.signatures)
+        .map_err(|_| EnvelopeError::Member("there is not exactly one signature"))?;
+    let decode = |text: &str| BASE64_STANDARD.decode(text).ok();
+    Ok(Envelope {
+        payload: decode(&wire.payload).ok_or(EnvelopeError::Member("payload is not base64"))?,
+        key: signature.keyid,
+        signature: decode(&signature.sig)
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(EnvelopeError::Member("sig is not the base64 of 64 bytes"))?,
+    })
+}
+
+impl Serialize for Envelope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Wire {
+            payload: BASE64_STANDARD.encode(&self.payload),
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            signatures: vec![WireSignature {
+                keyid: self.key,
+                sig: BASE64_STANDARD.encode(self.signature),
+            }],
+        }
+        .serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Envelope, D::Error> {
+        from_wire(Wire::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::SecretKey;
+
+    fn signed() -> (SecretKey, Envelope) {
+        let key = SecretKey::from_seed(&[1; 32]);
+        let envelope = Envelope::sign(b"{}".to_vec(), &key);
+        (key, envelope)
+    }
+
+    #[test]
+    fn pre_authentication_encoding() {
+        // The layout of the example in the DSSE protocol document, with this payload type.
+        assert_eq!(
+            pae(b"hello world"),
+            b"DSSEv1 28 application/vnd.in-toto+json 11 hello world"
+        );
+    }
+
+    #[test]
+    fn round_trip_and_tampering() {
+        let (key, envelope) = signed();
+        let bytes = envelope.to_bytes();
+        let read = Envelope::parse(&bytes).unwrap();
+        assert_eq!(read, envelope);
+        read.verify(key.public()).unwrap();
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                let accepted = Envelope::parse(&changed)
+                    .is_ok_and(|envelope| envelope.verify(key.public()).is_ok());
+                assert!(!accepted, "bit {bit} of byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_spellings_and_signers_are_refused() {
+        let (_, envelope) = signed();
+        let text = String::from_utf8(envelope.to_bytes()).unwrap();
+        let spaced = text.replacen(':', ": ", 1);
+        assert!(matches!(
+            Envelope::parse(spaced.as_bytes()),
+            Err(EnvelopeError::NotCanonical)
+        ));
+        let twice = text.replacen("\"payload\":", "\"payload\":\"\",\"payload\":", 1);
+        assert!(Envelope::parse(twice.as_bytes()).is_err());
+        let stranger = SecretKey::from_seed(&[2; 32]);
+        assert!(envelope.verify(stranger.public()).is_err());
+        assert!(matches!(
+            Envelope::parse(&vec![b' '; MAX_ENVELOPE + 1]),
+            Err(EnvelopeError::TooLarge(_))
+        ));
+    }
+}

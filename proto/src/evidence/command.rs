@@ -1,0 +1,144 @@
+//! The command `verify`: the same in `jingwei-verify` and in `jingwei`.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use super::{Report, verify};
+use crate::digest::{Digest, Hasher};
+use crate::statement::{fingerprint, parse_fingerprint};
+
+/// Examples and exit codes, for `--help`.
+pub const HELP: &str = "\
+Examples:
+  jingwei-verify answer.evidence --root 4QWV-3GZ6-…        (52 characters, as the root's keepers gave them)
+  jingwei-verify answer.evidence --root 4QWV-3GZ6-… --export answer.csv
+
+The file is a plain tar archive: ‘tar tf answer.evidence’ lists it, and every Arrow reader opens
+the .arrows files in it. Nothing is fetched from anywhere.
+
+Exit codes: 0 valid, 1 the file cannot be read, 2 wrong use, 3 invalid.";
+
+const INVALID: u8 = 3;
+const FAILED: u8 = 1;
+
+/// What to verify, and against what.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The evidence file
+    pub file: PathBuf,
+    /// The fingerprint of the federation's root: 52 characters, with or without the dashes
+    #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
+    pub root: Digest,
+    /// A file that the answer was exported to; it must be one that the evidence names
+    #[arg(long, value_name = "FILE")]
+    pub export: Vec<PathBuf>,
+    /// Print the verdict only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+fn root_digest(text: &str) -> Result<Digest, String> {
+    parse_fingerprint(text).ok_or_else(|| {
+        "a fingerprint is 52 characters A-Z and 2-7, as printed by ‘jingwei doctor’".to_owned()
+    })
+}
+
+/// Verifies, prints the verdict to `out`, and says with which code to exit.
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
+    let file = match File::open(&arguments.file) {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("error: {}: {error}", arguments.file.display());
+            return ExitCode::from(FAILED);
+        }
+    };
+    let verdict = verify(BufReader::new(file), &arguments.root)
+        .map_err(|invalid| invalid.to_string())
+        .and_then(|report| check_exports(arguments, &report).map(|()| report));
+    let printed = match &verdict {
+        Ok(report) if arguments.quiet => print_valid(report, out).map(|()| ExitCode::SUCCESS),
+        Ok(report) => print_valid(report, out)
+            .and_then(|()| print_report(report, &arguments.root, out))
+            .map(|()| ExitCode::SUCCESS),
+        Err(reason) => writeln!(out, "INVALID: {reason}").map(|()| ExitCode::from(INVALID)),
+    };
+    // Who closes the pipe early has seen the verdict or does not want it.
+    printed.unwrap_or(ExitCode::from(FAILED))
+}
+
+fn check_exports(arguments: &Arguments, report: &Report) -> Result<(), String> {
+    for path in &arguments.export {
+        let digest = digest_of(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if !report.exports.iter().any(|(_, signed)| *signed == digest) {
+            return Err(format!(
+                "{} (SHA-256 {digest}) is not a file that this evidence names",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn digest_of(path: &std::path::Path) -> std::io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(&chunk[..read]),
+        }
+    }
+}
+
+fn print_valid(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
+    let count = report.exchanges.len();
+    let answers = if count == 1 { "answer" } else { "answers" };
+    writeln!(
+        out,
+        "VALID: {} asked, {count} {answers} from others, {} rows",
+        report.asker, report.answer.rows
+    )
+}
+
+fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "  federation  {}", report.federation)?;
+    writeln!(out, "  root        {}", fingerprint(root))?;
+    writeln!(
+        out,
+        "  log         {} entries, head co-signed {}",
+        report.log_size, report.log_time
+    )?;
+    writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
+    writeln!(out, "  question    {}", report.sql.trim())?;
+    writeln!(
+        out,
+        "  table       {} rows, SHA-256 {}",
+        report.answer.rows, report.answer.digest
+    )?;
+    for exchange in &report.exchanges {
+        writeln!(
+            out,
+            "  {} ({}) answered at {}",
+            exchange.version, exchange.sharing, exchange.time
+        )?;
+        writeln!(out, "    asked     {}", exchange.query)?;
+        if let Some(purpose) = &exchange.purpose {
+            writeln!(out, "    purpose   {purpose}")?;
+        }
+        if let Some(basis) = &exchange.legal_basis {
+            writeln!(out, "    basis     {basis}")?;
+        }
+        writeln!(
+            out,
+            "    answer    {} rows, SHA-256 {}, acknowledged",
+            exchange.answer.rows, exchange.answer.digest
+        )?;
+    }
+    for (format, digest) in &report.exports {
+        writeln!(out, "  export      {format}, SHA-256 {digest}")?;
+    }
+    Ok(())
+}

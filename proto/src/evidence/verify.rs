@@ -1,0 +1,537 @@
+//! From an evidence file and a root's fingerprint to a verdict.
+//!
+//! The path is short on purpose: archive → index → root and enrolments (through the same
+//! `apply` that the registry admits by) → checkpoint → manifests → exchanges → answer. The
+//! first thing that does not hold ends it, with its name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+
+use super::archive::{self, Member};
+use super::{ANSWER, CHECKPOINT, INDEX, MESSAGES, exchange_name, proof_name, statement_name};
+use crate::border::Query;
+use crate::checkpoint::{Checkpoint, CheckpointKeys};
+use crate::digest::Digest;
+use crate::dsse::Envelope;
+use crate::id::{AgencyId, DatasetId, FederationId, VersionId};
+use crate::key::PublicKey;
+use crate::leaf::leaf;
+use crate::merkle;
+use crate::state::{self, ApplyError, RootRecord, keys};
+use crate::statement::{
+    Acceptance, Acknowledgement, AnswerDigest, EvidenceIndex, EvidenceMember, Outcome, Predicate,
+    Receipt, Request, Sharing, Statement, fingerprint,
+};
+use crate::time::Time;
+use crate::tlog_proof::TlogProof;
+
+/// The evidence does not hold, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub String);
+
+fn invalid<T>(reason: impl Into<String>) -> Result<T, Invalid> {
+    Err(Invalid(reason.into()))
+}
+
+/// What valid evidence shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The federation.
+    pub federation: FederationId,
+    /// Who asked.
+    pub asker: AgencyId,
+    /// When the asker signed the evidence.
+    pub time: Time,
+    /// What was asked.
+    pub sql: String,
+    /// The asker's table.
+    pub answer: AnswerDigest,
+    /// The answers that it rests on.
+    pub exchanges: Vec<ExchangeReport>,
+    /// Digests of files that the asker exported the table to, with their formats.
+    pub exports: Vec<(String, Digest)>,
+    /// Entries in the registry's log that the proofs lead to.
+    pub log_size: u64,
+    /// When that log head was co-signed.
+    pub log_time: Time,
+}
+
+/// One exchange of valid evidence.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExchangeReport {
+    /// The version that answered.
+    pub version: VersionId,
+    /// Its sharing class.
+    pub sharing: Sharing,
+    /// What was asked of the provider.
+    pub query: String,
+    /// What the request gives as its purpose.
+    pub purpose: Option<String>,
+    /// What the request gives as its legal basis.
+    pub legal_basis: Option<String>,
+    /// What was sent and acknowledged.
+    pub answer: AnswerDigest,
+    /// When the provider signed the receipt.
+    pub time: Time,
+}
+
+/// Verifies an evidence file against the fingerprint of the federation's first root.
+pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
+    let members = archive::read(input).map_err(|error| Invalid(error.to_string()))?;
+    let (first, rest) = members
+        .split_first()
+        .ok_or_else(|| Invalid("the archive is empty".into()))?;
+    if first.name != INDEX {
+        return invalid(format!("the first member is not {INDEX}"));
+    }
+    let envelope = parse_envelope(first)?;
+    let statement = open(&envelope, INDEX)?;
+    let Predicate::Evidence(index) = &statement.predicate else {
+        return invalid(format!("{INDEX} is not an evidence statement"));
+    };
+    let mut file = File::new(rest, index)?;
+    let log = Log::read(&mut file, root)?;
+    let asker = log.signer(&statement, &envelope, INDEX)?;
+    let mut exchanges = Vec::new();
+    for n in 0..index.exchanges {
+        exchanges.push(exchange(&mut file, &log, n, asker)?);
+    }
+    let answer = file.take(ANSWER)?;
+    same_answer(answer, &index.answer, ANSWER)?;
+    file.finish()?;
+    Ok(Report {
+        federation: statement.head.federation.clone(),
+        asker: asker.clone(),
+        time: statement.head.time,
+        sql: index.sql.clone(),
+        answer: index.answer.clone(),
+        exchanges,
+        exports: index
+            .exports
+            .iter()
+            .map(|export| (export.format.clone(), export.digest))
+            .collect(),
+        log_size: log.checkpoint.size,
+        log_time: log.time,
+    })
+}
+
+/// The members after the index, each of which must be used exactly once and in order.
+struct File<'a> {
+    left: std::slice::Iter<'a, Member>,
+}
+
+impl<'a> File<'a> {
+    fn new(members: &'a [Member], index: &EvidenceIndex) -> Result<File<'a>, Invalid> {
+        if members.len() != index.members.len() {
+            return invalid(format!(
+                "{INDEX} lists {} members and the file has {}",
+                index.members.len(),
+                members.len()
+            ));
+        }
+        for (found, signed) in members.iter().zip(&index.members) {
+            let found = EvidenceMember {
+                name: found.name.clone(),
+                digest: found.digest,
+                bytes: found.size,
+            };
+            if found != *signed {
+                return invalid(format!(
+                    "member {} is not what the asker signed (found {}, signed {})",
+                    signed.name, found.digest, signed.digest
+                ));
+            }
+        }
+        Ok(File {
+            left: members.iter(),
+        })
+    }
+
+    fn take(&mut self, name: &str) -> Result<&'a Member, Invalid> {
+        match self.left.next() {
+            Some(member) if member.name == name => Ok(member),
+            Some(member) => invalid(format!("{} stands where {name} belongs", member.name)),
+            None => invalid(format!("{name} is missing")),
+        }
+    }
+
+    fn take_envelope(&mut self, name: &str) -> Result<(Envelope, Statement), Invalid> {
+        let envelope = parse_envelope(self.take(name)?)?;
+        let statement = open(&envelope, name)?;
+        Ok((envelope, statement))
+    }
+
+    /// The log index of the next member, if it is a statement.
+    fn next_statement(&self) -> Option<u64> {
+        let name = &self.left.as_slice().first()?.name;
+        let index = name.strip_prefix("statements/")?.strip_suffix(".json")?;
+        index.parse().ok()
+    }
+
+    fn finish(mut self) -> Result<(), Invalid> {
+        match self.left.next() {
+            Some(member) => invalid(format!("{} has no place in evidence", member.name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn parse_envelope(member: &Member) -> Result<Envelope, Invalid> {
+    Envelope::parse(&member.bytes).map_err(|error| Invalid(format!("{}: {error}", member.name)))
+}
+
+fn open(envelope: &Envelope, name: &str) -> Result<Statement, Invalid> {
+    Statement::parse(envelope.payload()).map_err(|error| Invalid(format!("{name}: {error}")))
+}
+
+fn text(member: &Member) -> Result<&str, Invalid> {
+    std::str::from_utf8(&member.bytes).map_err(|_| Invalid(format!("{} is not text", member.name)))
+}
+
+/// What the file shows of the registry's log.
+struct Log {
+    federation: FederationId,
+    agencies: BTreeMap<AgencyId, PublicKey>,
+    manifests: HashMap<VersionId, Manifest>,
+    checkpoint: Checkpoint,
+    time: Time,
+}
+
+struct Manifest {
+    payload: Digest,
+    index: u64,
+    sharing: Sharing,
+}
+
+impl Log {
+    fn read(file: &mut File<'_>, pinned: &Digest) -> Result<Log, Invalid> {
+        let note = text(file.take(CHECKPOINT)?)?;
+        let mut state = BTreeMap::new();
+        let mut agencies = BTreeMap::new();
+        let mut manifests = HashMap::new();
+        let mut proofs = Vec::new();
+        let mut last = None;
+        while let Some(index) = file.next_statement() {
+            let name = statement_name(index);
+            let (envelope, statement) = file.take_envelope(&name)?;
+            if last.is_some_and(|last| index <= last) || (last.is_none() && index != 0) {
+                return invalid(format!("{name} stands out of order; the root comes first"));
+            }
+            if last.is_none() && envelope.payload_digest() != *pinned {
+                let found = fingerprint(&envelope.payload_digest());
+                return invalid(format!("the root has another fingerprint: {found}"));
+            }
+            last = Some(index);
+            let signer = match &statement.predicate {
+                Predicate::Root(_) | Predicate::Agency(_) => {
+                    member_statement(&mut state, &mut agencies, index, &envelope)?
+                }
+                Predicate::Dataset(_) => {
+                    manifest(&agencies, &mut manifests, index, &envelope, &statement)?
+                }
+                other => return invalid(format!("{name}: {} is not evidence", other.kind())),
+            };
+            let proof = text(file.take(&proof_name(index))?)?;
+            proofs.push((index, merkle::leaf_hash(&leaf(&envelope, &signer)), proof));
+        }
+        let root: RootRecord = state
+            .get(keys::ROOT)
+            .and_then(|bytes| state::record(bytes))
+            .ok_or_else(|| Invalid("there is no root document".into()))?;
+        let (checkpoint, time) = CheckpointKeys::of_root(&root)
+            .verify(note)
+            .map_err(|error| Invalid(format!("{CHECKPOINT}: {error}")))?;
+        for (index, leaf_hash, proof) in proofs {
+            included(note, &checkpoint, index, &leaf_hash, proof)
+                .map_err(|reason| Invalid(format!("{}: {reason}", proof_name(index))))?;
+        }
+        Ok(Log {
+            federation: root.federation,
+            agencies,
+            manifests,
+            checkpoint,
+            time,
+        })
+    }
+
+    /// Checks that the statement belongs here and is signed by the agency it names.
+    fn signer<'a>(
+        &self,
+        statement: &'a Statement,
+        envelope: &Envelope,
+        name: &str,
+    ) -> Result<&'a AgencyId, Invalid> {
+        let agency = statement
+            .agency()
+            .map_err(|error| Invalid(format!("{name}: {error}")))?;
+        if statement.head.federation != self.federation {
+            return invalid(format!("{name} belongs to another federation"));
+        }
+        signed_by(&self.agencies, agency, envelope, name)?;
+        Ok(agency)
+    }
+}
+
+fn signed_by(
+    agencies: &BTreeMap<AgencyId, PublicKey>,
+    agency: &AgencyId,
+    envelope: &Envelope,
+    name: &str,
+) -> Result<PublicKey, Invalid> {
+    let Some(key) = agencies.get(agency) else {
+        return invalid(format!("{name}: the enrolment of {agency} is missing"));
+    };
+    if envelope.verify(key).is_err() {
+        return invalid(format!("{name}: the signature is not that of {agency}"));
+    }
+    Ok(key.clone())
+}
+
+/// A root document or an enrolment: admitted by the rules that the registry admits by.
+fn member_statement(
+    state: &mut BTreeMap<String, Vec<u8>>,
+    agencies: &mut BTreeMap<AgencyId, PublicKey>,
+    index: u64,
+    envelope: &Envelope,
+) -> Result<PublicKey, Invalid> {
+    let change = match state::apply(state, index, envelope) {
+        Ok(change) => change,
+        Err(ApplyError::Rejected(rejection)) => {
+            return invalid(format!("{}: {rejection}", statement_name(index)));
+        }
+        Err(ApplyError::RulesTooNew(rules)) => {
+            return invalid(format!(
+                "the federation uses rules {rules}, which this program is too old for"
+            ));
+        }
+        Err(ApplyError::Storage(never)) => match never {},
+    };
+    change.write_to(state);
+    if let (Predicate::Agency(agency), Some(id)) =
+        (&change.statement.predicate, &change.statement.head.agency)
+    {
+        agencies.insert(id.clone(), agency.key.clone());
+    }
+    Ok(change.signer)
+}
+
+/// A manifest. Its place among the dataset's versions is its sequence; earlier versions are
+/// not needed, because the registry admitted it only as the next one.
+fn manifest(
+    agencies: &BTreeMap<AgencyId, PublicKey>,
+    manifests: &mut HashMap<VersionId, Manifest>,
+    index: u64,
+    envelope: &Envelope,
+    statement: &Statement,
+) -> Result<PublicKey, Invalid> {
+    let name = statement_name(index);
+    let (Predicate::Dataset(dataset), Some(agency)) =
+        (&statement.predicate, &statement.head.agency)
+    else {
+        return invalid(format!("{name} is not a manifest"));
+    };
+    let key = signed_by(agencies, agency, envelope, &name)?;
+    let id = VersionId {
+        dataset: DatasetId {
+            agency: agency.clone(),
+            name: dataset.name.clone(),
+        },
+        version: statement.head.sequence,
+    };
+    let manifest = Manifest {
+        payload: envelope.payload_digest(),
+        index,
+        sharing: dataset.sharing,
+    };
+    manifests.insert(id, manifest);
+    Ok(key)
+}
+
+fn included(
+    note: &str,
+    checkpoint: &Checkpoint,
+    index: u64,
+    leaf_hash: &Digest,
+    proof: &str,
+) -> Result<(), String> {
+    let proof = TlogProof::parse(proof.as_bytes()).map_err(|error| error.to_string())?;
+    if proof.index != index || proof.checkpoint != note {
+        return Err("it is a proof for another entry or checkpoint".to_owned());
+    }
+    merkle::verify_inclusion(
+        leaf_hash,
+        index,
+        checkpoint.size,
+        &proof.hashes,
+        &checkpoint.root,
+    )
+    .map_err(|error| error.to_string())
+}
+
+fn same_answer(member: &Member, signed: &AnswerDigest, name: &str) -> Result<(), Invalid> {
+    if member.digest != signed.digest || member.size != signed.bytes {
+        return invalid(format!(
+            "{name} has SHA-256 {}, and {} was signed",
+            member.digest, signed.digest
+        ));
+    }
+    Ok(())
+}
+
+/// The four messages of one exchange and the answer they speak of.
+fn exchange(
+    file: &mut File<'_>,
+    log: &Log,
+    n: u64,
+    asker: &AgencyId,
+) -> Result<ExchangeReport, Invalid> {
+    let mut chain = Vec::new();
+    for part in MESSAGES {
+        let name = exchange_name(n, part);
+        let (envelope, statement) = file.take_envelope(&name)?;
+        chain.push((name, envelope, statement));
+    }
+    for pair in chain.windows(2) {
+        let [(_, before, first), (name, _, statement)] = pair else {
+            continue;
+        };
+        let follows = statement.head.previous == Some(before.payload_digest())
+            && statement.head.sequence == first.head.sequence + 1
+            && statement.chain() == first.chain();
+        if !follows {
+            return invalid(format!("{name} does not follow the message before it"));
+        }
+    }
+    let [
+        (request_name, request_envelope, request),
+        (acceptance_name, acceptance_envelope, acceptance),
+        (receipt_name, receipt_envelope, receipt),
+        (acknowledgement_name, acknowledgement_envelope, acknowledgement),
+    ] = &chain[..]
+    else {
+        return invalid("an exchange has four messages");
+    };
+    let (
+        Predicate::Request(Request {
+            audience: provider,
+            query,
+            purpose,
+            legal_basis,
+            expires,
+            ..
+        }),
+        Predicate::Acceptance(Acceptance {
+            audience: accepted_for,
+            dataset: used,
+            ..
+        }),
+        Predicate::Receipt(Receipt {
+            audience: receipt_for,
+            outcome,
+            answer,
+            ..
+        }),
+        Predicate::Acknowledgement(Acknowledgement {
+            audience: acknowledged_to,
+            answer: received,
+            ..
+        }),
+    ) = (
+        &request.predicate,
+        &acceptance.predicate,
+        &receipt.predicate,
+        &acknowledgement.predicate,
+    )
+    else {
+        return invalid(format!("exchange {n}: the messages are not of their types"));
+    };
+    for (statement, envelope, name, who, to, addressee) in [
+        (
+            request,
+            request_envelope,
+            request_name,
+            asker,
+            provider,
+            provider,
+        ),
+        (
+            acceptance,
+            acceptance_envelope,
+            acceptance_name,
+            provider,
+            accepted_for,
+            asker,
+        ),
+        (
+            receipt,
+            receipt_envelope,
+            receipt_name,
+            provider,
+            receipt_for,
+            asker,
+        ),
+        (
+            acknowledgement,
+            acknowledgement_envelope,
+            acknowledgement_name,
+            asker,
+            acknowledged_to,
+            provider,
+        ),
+    ] {
+        if log.signer(statement, envelope, name)? != who || to != addressee {
+            return invalid(format!(
+                "{name} is not from and to the parties of the exchange"
+            ));
+        }
+    }
+    if request.head.sequence != 1 {
+        return invalid(format!("{request_name} does not begin the exchange"));
+    }
+    let parsed =
+        Query::parse(query).map_err(|error| Invalid(format!("{request_name}: {error}")))?;
+    if parsed.from != used.version || used.version.dataset.agency != *provider {
+        return invalid(format!(
+            "{acceptance_name}: {} is not what was asked for",
+            used.version
+        ));
+    }
+    let manifest = log
+        .manifests
+        .get(&used.version)
+        .ok_or_else(|| Invalid(format!("the manifest of {} is missing", used.version)))?;
+    if (manifest.payload, manifest.index, manifest.sharing)
+        != (used.manifest, used.index, used.sharing)
+    {
+        return invalid(format!(
+            "{acceptance_name} names another manifest of {}",
+            used.version
+        ));
+    }
+    if acceptance.head.time > *expires {
+        return invalid(format!(
+            "{acceptance_name} was made after the request had expired"
+        ));
+    }
+    if *outcome != Outcome::Complete {
+        return invalid(format!("{receipt_name}: the answer was cut off"));
+    }
+    if received != answer {
+        return invalid(format!(
+            "{acknowledgement_name} is for another answer than the receipt"
+        ));
+    }
+    let name = exchange_name(n, ANSWER);
+    same_answer(file.take(&name)?, answer, &name)?;
+    Ok(ExchangeReport {
+        version: used.version.clone(),
+        sharing: used.sharing,
+        query: query.clone(),
+        purpose: purpose.clone(),
+        legal_basis: legal_basis.clone(),
+        answer: answer.clone(),
+        time: receipt.head.time,
+    })
+}

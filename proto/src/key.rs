@@ -1,0 +1,240 @@
+//! Keys: Ed25519 with strict verification, named by the SHA-256 of their public SPKI form.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::digest::{Digest, DigestError};
+
+/// The 12 bytes before the key in an Ed25519 SubjectPublicKeyInfo (RFC 8410 §4).
+const SPKI_PREFIX: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// A key's name: the SHA-256 of its SubjectPublicKeyInfo in DER, as hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyId(pub Digest);
+
+impl KeyId {
+    /// The name of the key whose SubjectPublicKeyInfo is `der`, whatever its algorithm.
+    pub fn of_spki(der: &[u8]) -> KeyId {
+        KeyId(Digest::of(der))
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<KeyId, DigestError> {
+        text.parse().map(KeyId)
+    }
+}
+
+/// An Ed25519 public key, written in statements as `ed25519:` and the base64 of its SPKI DER.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+/// What is wrong with a key or a signature.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// The text or bytes are not a key of a known algorithm.
+    #[error("not a public key: expected ed25519: and the base64 of its SubjectPublicKeyInfo")]
+    Malformed,
+    /// A point of small order: signatures under it prove nothing.
+    #[error("a weak Ed25519 key")]
+    Weak,
+    /// The signature does not match the key and the bytes.
+    #[error("the signature does not match")]
+    Signature,
+}
+
+impl PublicKey {
+    /// The key whose 32 raw bytes are given.
+    pub fn from_raw(raw: &[u8; 32]) -> Result<PublicKey, KeyError> {
+        let key = VerifyingKey::from_bytes(raw).map_err(|_| KeyError::Malformed)?;
+        if key.is_weak() {
+            return Err(KeyError::Weak);
+        }
+        Ok(PublicKey(key))
+    }
+
+    /// The key in the given SubjectPublicKeyInfo (RFC 8410 §4).
+    pub fn from_spki(der: &[u8]) -> Result<PublicKey, KeyError> {
+        let raw = der.strip_prefix(&SPKI_PREFIX).ok_or(KeyError::Malformed)?;
+        PublicKey::from_raw(raw.try_into().map_err(|_| KeyError::Malformed)?)
+    }
+
+    /// The 32 raw bytes of RFC 8032.
+    pub fn raw(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The SubjectPublicKeyInfo in DER, 44 bytes.
+    pub fn spki(&self) -> Vec<u8> {
+        [&SPKI_PREFIX[..], self.0.as_bytes()].concat()
+    }
+
+    /// The key's name.
+    pub fn id(&self) -> KeyId {
+        KeyId::of_spki(&self.spki())
+    }
+
+    /// Checks a signature by the strict rules of RFC 8032 §5.1.7, without small-order points.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), KeyError> {
+        let signature =
+            ed25519_dalek::Signature::from_slice(signature).map_err(|_| KeyError::Signature)?;
+        self.0
+            .verify_strict(message, &signature)
+            .map_err(|_| KeyError::Signature)
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ed25519:{}", BASE64_STANDARD.encode(self.spki()))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<PublicKey, KeyError> {
+        let encoded = text.strip_prefix("ed25519:").ok_or(KeyError::Malformed)?;
+        let der = BASE64_STANDARD
+            .decode(encoded)
+            .map_err(|_| KeyError::Malformed)?;
+        PublicKey::from_spki(&der)
+    }
+}
+
+impl Serialize for PublicKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PublicKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PublicKey, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// Something that can sign for one public key: a key in a file today, a hardware token later.
+pub trait Signer: Send + Sync {
+    /// The key that verifies what this signs.
+    fn public(&self) -> &PublicKey;
+
+    /// A signature over `message`, 64 bytes for Ed25519.
+    fn sign(&self, message: &[u8]) -> Vec<u8>;
+}
+
+/// An Ed25519 private key in memory; erased when dropped, never printed.
+pub struct SecretKey {
+    secret: SigningKey,
+    public: PublicKey,
+}
+
+impl SecretKey {
+    /// The key of a 32-byte seed (RFC 8032 §5.1.5).
+    pub fn from_seed(seed: &[u8; 32]) -> SecretKey {
+        let secret = SigningKey::from_bytes(seed);
+        let public = PublicKey(secret.verifying_key());
+        SecretKey { secret, public }
+    }
+
+    /// A new key from the operating system's randomness.
+    pub fn generate() -> SecretKey {
+        SecretKey::from_seed(&Zeroizing::new(rand::random()))
+    }
+
+    /// The seed, for writing to a key file.
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.secret.to_bytes())
+    }
+}
+
+impl Signer for SecretKey {
+    fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.secret.sign(message).to_bytes().to_vec()
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretKey({})", self.public)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_form_round_trips_and_signs() {
+        let key = SecretKey::from_seed(&[3; 32]);
+        let public: PublicKey = key.public().to_string().parse().unwrap();
+        assert_eq!(&public, key.public());
+        let signature = key.sign(b"message");
+        assert_eq!(public.verify(b"message", &signature), Ok(()));
+        assert_eq!(
+            public.verify(b"massage", &signature),
+            Err(KeyError::Signature)
+        );
+        assert_eq!(
+            public.verify(b"message", &signature[..63]),
+            Err(KeyError::Signature)
+        );
+    }
+
+    #[test]
+    fn rfc_8032_test_1() {
+        let seed = crate::digest::from_hex(
+            "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+        )
+        .unwrap();
+        let key = SecretKey::from_seed(&seed.try_into().unwrap());
+        assert_eq!(
+            crate::digest::to_hex(&key.sign(b"")),
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155\
+             5fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
+        );
+    }
+
+    #[test]
+    fn weak_and_foreign_keys_are_refused() {
+        assert_eq!(PublicKey::from_raw(&[0; 32]).unwrap_err(), KeyError::Weak);
+        assert_eq!(
+            "rsa:AAAA".parse::<PublicKey>().unwrap_err(),
+            KeyError::Malformed
+        );
+    }
+}

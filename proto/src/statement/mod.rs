@@ -1,0 +1,352 @@
+//! Statements: everything that is signed, as in-toto Statements v1.
+//!
+//! ```text
+//! {"_type": "https://in-toto.io/Statement/v1",
+//!  "subject": [{"name": "agency/fr.bre", "digest": {"sha256": …}}],
+//!  "predicateType": "urn:jingwei:agency:v1",
+//!  "predicate": {federation, agency, time, sequence, previous,   ← the head, always
+//!                …}}                                              ← the body, by type
+//! ```
+//!
+//! Statements about one subject form a chain: `sequence` counts from 1 and `previous` is the
+//! SHA-256 of the payload before, so that nothing is lost, replayed or reordered. The four
+//! messages of an exchange are a chain too: request, acceptance, receipt, acknowledgement.
+//!
+//! Where a subject has no files of its own its digest is that of the predicate's RFC 8785 form
+//! without `consents`; where it has, every file is a subject, so that stock in-toto tools can
+//! check them.
+
+mod dataset;
+mod exchange;
+mod membership;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+pub use dataset::{Dataset, DatasetFile, Schema, Sharing, Source};
+pub use exchange::{
+    Acceptance, Acknowledgement, AnswerDigest, EvidenceExport, EvidenceIndex, EvidenceMember,
+    MAX_QUERY, Outcome, Receipt, Request, Seen, Used,
+};
+pub use membership::{
+    Action, Agency, Node, RegistryKeys, Role, Root, Territory, Witness, fingerprint,
+    parse_fingerprint,
+};
+
+use crate::digest::Digest;
+use crate::dsse::Envelope;
+use crate::id::{AgencyId, FederationId};
+use crate::json::{self as strict, JsonError};
+use crate::key::Signer;
+use crate::time::Time;
+
+const TYPE: &str = "https://in-toto.io/Statement/v1";
+
+/// What every statement says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// The federation it belongs to; it means nothing in another.
+    pub federation: FederationId,
+    /// The agency it is about; only a root document has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agency: Option<AgencyId>,
+    /// When the signer says it was made.
+    pub time: Time,
+    /// Its place in the chain of its subject, from 1.
+    pub sequence: u64,
+    /// The digest of the payload before it in the chain; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Digest>,
+}
+
+/// The body of a statement, by its predicate type.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Predicate {
+    /// `urn:jingwei:root:v1`
+    Root(Root),
+    /// `urn:jingwei:agency:v1`
+    Agency(Agency),
+    /// `urn:jingwei:node:v1`
+    Node(Node),
+    /// `urn:jingwei:dataset:v1`
+    Dataset(Box<Dataset>),
+    /// `urn:jingwei:schema:v1`
+    Schema(Schema),
+    /// `urn:jingwei:request:v1`
+    Request(Request),
+    /// `urn:jingwei:acceptance:v1`
+    Acceptance(Acceptance),
+    /// `urn:jingwei:receipt:v1`
+    Receipt(Receipt),
+    /// `urn:jingwei:acknowledgement:v1`
+    Acknowledgement(Acknowledgement),
+    /// `urn:jingwei:evidence:v1`
+    Evidence(EvidenceIndex),
+}
+
+/// A statement: head and body; its subjects follow from them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Statement {
+    /// What every statement says.
+    pub head: Head,
+    /// What this one says.
+    pub predicate: Predicate,
+}
+
+/// A payload that is not a statement of this protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum StatementError {
+    /// Not JSON as signed things need it.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The JSON does not have the members of a statement of its type.
+    #[error("not a {kind} statement: {source}")]
+    Shape {
+        /// The predicate type, or `head`.
+        kind: String,
+        /// What serde found.
+        source: serde_json::Error,
+    },
+    /// A rule that holds within one statement is broken.
+    #[error("not an acceptable statement: {0}")]
+    Rule(String),
+}
+
+fn rule<T>(message: impl Into<String>) -> Result<T, StatementError> {
+    Err(StatementError::Rule(message.into()))
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wire {
+    #[serde(rename = "_type")]
+    type_: String,
+    subject: Vec<Subject>,
+    predicate_type: String,
+    predicate: Map<String, Value>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Subject {
+    name: String,
+    digest: SubjectDigest,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubjectDigest {
+    sha256: Digest,
+}
+
+const HEAD: [&str; 5] = ["federation", "agency", "time", "sequence", "previous"];
+
+impl Statement {
+    /// Reads a statement strictly and checks every rule that can be seen in it alone.
+    pub fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
+        let wire: Wire = shape("in-toto", strict::parse(payload)?)?;
+        if wire.type_ != TYPE {
+            return rule(format!("_type is not {TYPE}"));
+        }
+        let (mut head, mut body) = (Map::new(), Map::new());
+        for (name, value) in wire.predicate {
+            let part = if HEAD.contains(&name.as_str()) {
+                &mut head
+            } else {
+                &mut body
+            };
+            part.insert(name, value);
+        }
+        let statement = Statement {
+            head: shape("head", Value::Object(head))?,
+            predicate: Predicate::parse(&wire.predicate_type, Value::Object(body))?,
+        };
+        statement.check()?;
+        if wire.subject != statement.subjects(&statement.predicate_members()) {
+            return rule("the subjects do not match the predicate");
+        }
+        Ok(statement)
+    }
+
+    /// The bytes to sign: RFC 8785.
+    pub fn payload(&self) -> Vec<u8> {
+        let predicate = self.predicate_members();
+        strict::canonical(&Wire {
+            type_: TYPE.to_owned(),
+            subject: self.subjects(&predicate),
+            predicate_type: self.predicate.kind().to_owned(),
+            predicate,
+        })
+    }
+
+    /// This statement, signed.
+    pub fn sign(&self, signer: &dyn Signer) -> Envelope {
+        Envelope::sign(self.payload(), signer)
+    }
+
+    /// The name of the chain that this statement belongs to, such as `dataset/fr.bre/communes`.
+    pub fn chain(&self) -> String {
+        let agency = self.head.agency.as_ref().map_or("", AgencyId::as_str);
+        match &self.predicate {
+            Predicate::Root(_) => "root".to_owned(),
+            Predicate::Agency(_) => format!("agency/{agency}"),
+            Predicate::Node(_) => format!("node/{agency}"),
+            Predicate::Dataset(dataset) => format!("dataset/{agency}/{}", dataset.name),
+            Predicate::Schema(schema) => format!("schema/{agency}/{}", schema.name),
+            Predicate::Request(Request { nonce, .. })
+            | Predicate::Acceptance(Acceptance { nonce, .. })
+            | Predicate::Receipt(Receipt { nonce, .. })
+            | Predicate::Acknowledgement(Acknowledgement { nonce, .. }) => {
+                format!("exchange/{nonce}")
+            }
+            Predicate::Evidence(_) => format!("evidence/{agency}"),
+        }
+    }
+
+    /// The agency, for statements that must have one.
+    pub fn agency(&self) -> Result<&AgencyId, StatementError> {
+        match &self.head.agency {
+            Some(agency) => Ok(agency),
+            None => rule("the member agency is missing"),
+        }
+    }
+
+    /// The consents of others that the statement carries.
+    pub fn consents(&self) -> &[Envelope] {
+        match &self.predicate {
+            Predicate::Root(root) => &root.consents,
+            Predicate::Agency(agency) => &agency.consents,
+            _ => &[],
+        }
+    }
+
+    /// The statement that consents are given to: the same without `consents`.
+    pub fn proposal(&self) -> Statement {
+        self.with_consents(Vec::new())
+    }
+
+    /// The same statement carrying `consents`.
+    pub fn with_consents(&self, consents: Vec<Envelope>) -> Statement {
+        let mut statement = self.clone();
+        match &mut statement.predicate {
+            Predicate::Root(root) => root.consents = consents,
+            Predicate::Agency(agency) => agency.consents = consents,
+            _ => {}
+        }
+        statement
+    }
+
+    fn check(&self) -> Result<(), StatementError> {
+        if self.head.sequence == 0 {
+            return rule("sequence counts from 1");
+        }
+        if (self.head.sequence == 1) != self.head.previous.is_none() {
+            return rule("previous is absent for the first of a chain, and only for it");
+        }
+        if !matches!(self.predicate, Predicate::Root(_)) {
+            self.agency()?;
+        }
+        self.predicate.check()
+    }
+
+    fn predicate_members(&self) -> Map<String, Value> {
+        let mut members = members(&self.head);
+        members.extend(self.predicate.members());
+        members
+    }
+
+    fn subjects(&self, predicate: &Map<String, Value>) -> Vec<Subject> {
+        if let Predicate::Dataset(dataset) = &self.predicate
+            && !dataset.files.is_empty()
+        {
+            return dataset
+                .files
+                .iter()
+                .map(|file| Subject {
+                    name: file.name.clone(),
+                    digest: SubjectDigest {
+                        sha256: file.digest,
+                    },
+                })
+                .collect();
+        }
+        let digest = if self.consents().is_empty() {
+            Digest::of(&strict::canonical(predicate))
+        } else {
+            Digest::of(&strict::canonical(&self.proposal().predicate_members()))
+        };
+        vec![Subject {
+            name: self.chain(),
+            digest: SubjectDigest { sha256: digest },
+        }]
+    }
+}
+
+macro_rules! predicate_types {
+    ($($variant:ident = $uri:literal),* $(,)?) => {
+        impl Predicate {
+            /// The predicate type URI.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Predicate::$variant(_) => $uri,)* }
+            }
+
+            fn parse(kind: &str, body: Value) -> Result<Predicate, StatementError> {
+                match kind {
+                    $($uri => Ok(Predicate::$variant(shape(kind, body)?)),)*
+                    _ => rule(format!("unknown predicate type ‘{}’", crate::excerpt(kind))),
+                }
+            }
+
+            fn members(&self) -> Map<String, Value> {
+                match self { $(Predicate::$variant(body) => members(body),)* }
+            }
+
+            fn check(&self) -> Result<(), StatementError> {
+                match self { $(Predicate::$variant(body) => body.check(),)* }
+            }
+        }
+    };
+}
+
+predicate_types! {
+    Root = "urn:jingwei:root:v1",
+    Agency = "urn:jingwei:agency:v1",
+    Node = "urn:jingwei:node:v1",
+    Dataset = "urn:jingwei:dataset:v1",
+    Schema = "urn:jingwei:schema:v1",
+    Request = "urn:jingwei:request:v1",
+    Acceptance = "urn:jingwei:acceptance:v1",
+    Receipt = "urn:jingwei:receipt:v1",
+    Acknowledgement = "urn:jingwei:acknowledgement:v1",
+    Evidence = "urn:jingwei:evidence:v1",
+}
+
+fn shape<T: DeserializeOwned>(kind: &str, value: Value) -> Result<T, StatementError> {
+    serde_json::from_value(value).map_err(|source| StatementError::Shape {
+        kind: crate::excerpt(kind),
+        source,
+    })
+}
+
+fn members<T: Serialize>(body: &T) -> Map<String, Value> {
+    match json!(body) {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// A free text that people read: bounded, without control characters.
+fn check_text(what: &str, text: &str, most: usize) -> Result<(), StatementError> {
+    if text.len() > most {
+        return rule(format!("{what} is longer than {most} bytes"));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        return rule(format!("{what} contains a control character"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! `jingwei-registry enrol`
+
+use std::path::PathBuf;
+
+use jingwei_proto::key::{SecretKey, Signer};
+use jingwei_registry::config::Config;
+use jingwei_registry::connect::Patience;
+use jingwei_registry::enrolment::Proposal;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::found::sign_together;
+use jingwei_registry::keyfile;
+use jingwei_registry::registry::{Paths, root_of};
+use jingwei_registry::submit::Submitter;
+
+use super::serve::environment;
+use super::{Failure, Place, failed};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei-registry enrol --dir registry fr.enrolment
+  jingwei-registry enrol --dir registry fr.enrolment --root-key /media/safe-a/1.pem --root-key /media/safe-b/2.pem
+
+The registry must be running: the enrolment is submitted to it like any other statement.")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// The file that ‘jingwei join’ wrote at the agency
+    proposal: PathBuf,
+    /// A root key; by default those in the registry's directory
+    #[arg(long, value_name = "FILE")]
+    root_key: Vec<PathBuf>,
+    /// Where the registry listens; by default as registry.toml says
+    #[arg(long, value_name = "HOST:PORT")]
+    registry: Option<String>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let paths = Paths::new(&arguments.place.dir);
+    let config = Config::read(&paths.settings(), environment())
+        .map_err(|errors| Failure::Usage(errors.to_string()))?;
+    let bytes = std::fs::read(&arguments.proposal)
+        .map_err(|error| failed(format!("{}: {error}", arguments.proposal.display())))?;
+    let proposal = Proposal::parse(&bytes)?;
+    let root = root_of(&paths).map_err(failed)?;
+    if proposal.id.superior().is_some() {
+        let superior = proposal
+            .id
+            .superior()
+            .map_or_else(String::new, |id| id.to_string());
+        return Err(Fault::new(
+            Blame::Unauthorised,
+            format!(
+                "{} is enrolled by its superior {superior}, not by the root",
+                proposal.id
+            ),
+        )
+        .advise(format!(
+            "give the file to {superior}, which runs ‘jingwei enrol’"
+        ))
+        .into());
+    }
+    let keys = root_keys(arguments, &paths)?;
+    let signers: Vec<&dyn Signer> = keys
+        .iter()
+        .filter(|key| root.keys.contains(key.public()))
+        .map(|key| key as &dyn Signer)
+        .collect();
+    if (signers.len() as u64) < root.threshold {
+        return Err(Failure::Usage(format!(
+            "{} root keys must sign, and {} were given: name more with --root-key",
+            root.threshold,
+            signers.len()
+        )));
+    }
+    let envelope = sign_together(&proposal.statement(), &signers, root.threshold);
+    let address = arguments
+        .registry
+        .clone()
+        .unwrap_or_else(|| config.listen.to_string());
+    let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
+    let accepted = runtime.block_on(async {
+        Submitter::new(&address, root.registry.tls, None, Patience::default())?
+            .submit(&envelope)
+            .await
+    })?;
+    println!("enrolled    {} ({})", proposal.id, proposal.agency.name);
+    println!("level       {}", proposal.agency.level);
+    println!("territory   {}", proposal.agency.territory);
+    println!("log entry   {}", accepted.index);
+    Ok(())
+}
+
+fn root_keys(arguments: &Arguments, paths: &Paths) -> Result<Vec<SecretKey>, Failure> {
+    let mut files = arguments.root_key.clone();
+    if files.is_empty() {
+        let listed = std::fs::read_dir(paths.root_keys()).map_err(|error| {
+            failed(format!(
+                "{}: {error}; name the root keys with --root-key",
+                paths.root_keys().display()
+            ))
+        })?;
+        files = listed
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        files.sort();
+    }
+    files
+        .iter()
+        .map(|file| keyfile::load(file).map_err(failed))
+        .collect()
+}

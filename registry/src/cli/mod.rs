@@ -1,0 +1,90 @@
+//! The command line: one file for each command; this one only delegates.
+
+mod enrol;
+mod init;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use jingwei_registry::fault::Fault;
+
+const HELP: &str = "\
+Examples:
+  jingwei-registry init  --dir registry --name my-land
+  jingwei-registry serve --dir registry --listen 127.0.0.1:7000
+  jingwei-registry enrol --dir registry fr.enrolment
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused by the federation's rules.";
+
+/// Runs the shared registry of a Jingwei federation.
+#[derive(Parser)]
+#[command(name = "jingwei-registry", version, about, after_help = HELP)]
+pub struct Command {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Found a federation: make its root keys and begin its log
+    Init(init::Arguments),
+    /// Serve the log: reads over HTTP and submissions over TLS, on one port
+    Serve(serve::Arguments),
+    /// Enrol a national agency with the root keys
+    Enrol(enrol::Arguments),
+}
+
+/// Where the registry lives, for every command.
+#[derive(clap::Args)]
+pub struct Place {
+    /// The registry's directory
+    #[arg(long, env = "JINGWEI_DIR", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// Why a command failed.
+pub enum Failure {
+    /// Someone is to blame, and there is advice.
+    Fault(Fault),
+    /// It just failed.
+    Other(String),
+    /// It was used wrongly.
+    Usage(String),
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Failure {
+        Failure::Fault(fault)
+    }
+}
+
+/// Failures without further structure.
+pub fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+/// Runs a command and says with which code to exit.
+pub fn run(command: Command) -> ExitCode {
+    let result = match command.what {
+        What::Init(arguments) => init::run(&arguments),
+        What::Serve(arguments) => serve::run(&arguments),
+        What::Enrol(arguments) => enrol::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Fault(fault)) => {
+            eprintln!("error: {fault}");
+            ExitCode::from(fault.exit_code())
+        }
+        Err(Failure::Other(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(2)
+        }
+    }
+}

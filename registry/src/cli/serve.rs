@@ -1,0 +1,79 @@
+//! `jingwei-registry serve`
+
+use std::net::SocketAddr;
+
+use jingwei_proto::statement::fingerprint;
+use jingwei_registry::clock;
+use jingwei_registry::config::Config;
+use jingwei_registry::disk::Disk;
+use jingwei_registry::registry::{Paths, Registry};
+use jingwei_registry::serve::ServeLimits;
+use jingwei_registry::telemetry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Place, failed};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei-registry serve --dir registry
+  jingwei-registry serve --dir registry --listen 0.0.0.0:7000
+  curl http://127.0.0.1:7000/checkpoint")]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    /// Where to listen; overrides registry.toml
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let dir = &arguments.place.dir;
+    let config = Config::read(&Paths::new(dir).settings(), environment())
+        .map_err(|errors| Failure::Usage(errors.to_string()))?;
+    telemetry::init(&config.log).map_err(failed)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
+    runtime.block_on(serve(arguments, config))
+}
+
+async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
+    let registry =
+        Registry::open(&arguments.place.dir, clock::system(), Disk::new()).map_err(failed)?;
+    let listen = arguments.listen.unwrap_or(config.listen);
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
+    let address = listener.local_addr().map_err(failed)?;
+    let metrics = config.metrics.then(telemetry::metrics).flatten();
+    println!(
+        "registry of {} at http://{address}",
+        registry.record().federation
+    );
+    println!("root        {}", fingerprint(&registry.root()));
+    let shutdown = CancellationToken::new();
+    tokio::spawn(stop_on_signal(shutdown.clone()));
+    registry
+        .serve(listener, metrics, ServeLimits::default(), shutdown)
+        .await;
+    Ok(())
+}
+
+async fn stop_on_signal(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    tracing::info!("stopping");
+    shutdown.cancel();
+}
+
+/// The environment as text; variables that are not text cannot be ours.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

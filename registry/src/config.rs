@@ -1,0 +1,39 @@
+//! A registry's configuration: `registry.toml` in its directory, overridden by the environment.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::settings::{Settings, SettingsErrors};
+use crate::telemetry::LogSettings;
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen: reads over HTTP and submissions over TLS, on one port.
+    pub listen: SocketAddr,
+    /// Whether `/metrics` is served on the same port.
+    pub metrics: bool,
+    /// How to log.
+    pub log: LogSettings,
+}
+
+impl Config {
+    /// Reads the file, if it is there, and the variables `JINGWEI_REGISTRY_…`; all errors at once.
+    pub fn read(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, SettingsErrors> {
+        let mut settings = Settings::read(
+            path.exists().then_some(path),
+            "JINGWEI_REGISTRY_",
+            environment,
+        );
+        let config = Config {
+            listen: settings.get("listen", SocketAddr::from(([127, 0, 0, 1], 7000))),
+            metrics: settings.get("metrics", true),
+            log: LogSettings::read(&mut settings),
+        };
+        settings.finish()?;
+        Ok(config)
+    }
+}

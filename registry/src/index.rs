@@ -1,0 +1,343 @@
+//! The state of the federation, indexed in sled so that questions to it are quick.
+//!
+//! ```text
+//! log (durable truth) ──► apply (pure fold) ──► sled: state/… leaf/… meta/size
+//! ```
+//!
+//! Nothing here cannot be rebuilt: delete the directory and the next start folds the log again.
+//! Each batch of entries and the size they lead to go into sled as one atomic batch, so that
+//! after a crash the index stands at some size and goes on from there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::{AgencyId, DatasetId, VersionId};
+use jingwei_proto::key::KeyId;
+use jingwei_proto::leaf::leaf;
+use jingwei_proto::merkle::leaf_hash;
+use jingwei_proto::state::{
+    self, AgencyRecord, ApplyError, Chain, Change, Lookup, NodeRecord, RootRecord, SchemaRecord,
+    VersionRecord, keys,
+};
+use serde::de::DeserializeOwned;
+
+use crate::log::{LogError, LogReader};
+use crate::tls::Members;
+
+/// Entries folded between two writes to sled.
+const BATCH: u64 = 256;
+/// sled's page cache, in bytes: a node hosts many agencies in little memory.
+const CACHE: u64 = 8 * 1024 * 1024;
+
+/// The index cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// sled failed, and a fresh index failed too.
+    #[error(
+        "the index in {path} cannot be used ({source}); it holds nothing of its own: delete it and start again"
+    )]
+    Sled {
+        /// The index's directory.
+        path: PathBuf,
+        /// What sled says.
+        source: sled::Error,
+    },
+    /// The log that it is built from cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// An entry that was accepted into the log is no envelope.
+    #[error("entry {index} of the log cannot be read: {reason}")]
+    Entry {
+        /// Its place in the log.
+        index: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The federation has moved on to rules that this program does not know.
+    #[error(
+        "the federation uses rules {0} from here on, and this program is too old for them: install a newer one"
+    )]
+    RulesTooNew(u64),
+}
+
+/// An entry that the log holds and the rules reject: the registry should not have admitted it.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// Its place in the log.
+    pub index: u64,
+    /// The rule that it breaks.
+    pub rejection: state::Rejection,
+}
+
+/// The index of one log.
+#[derive(Clone)]
+pub struct Index {
+    db: sled::Db,
+    path: PathBuf,
+}
+
+impl Index {
+    /// Opens the index in `path`, or builds it anew, and folds in what `log` has beyond it.
+    /// Returns the entries that the rules reject, too.
+    pub fn open(path: &Path, log: &LogReader) -> Result<(Index, Vec<Rejected>), IndexError> {
+        let index = match Index::open_at(path) {
+            Ok(index) if index.size()? <= log.size() => index,
+            _ => {
+                tracing::warn!(path = %path.display(), "building the index anew");
+                // Only what this type wrote is removed, and all of it follows from the log.
+                let _ = std::fs::remove_dir_all(path);
+                Index::open_at(path)?
+            }
+        };
+        let rejected = index.catch_up(log)?;
+        Ok((index, rejected))
+    }
+
+    fn open_at(path: &Path) -> Result<Index, IndexError> {
+        let db = sled::Config::new()
+            .path(path)
+            .cache_capacity(CACHE)
+            .mode(sled::Mode::LowSpace)
+            .flush_every_ms(Some(1_000))
+            .open()
+            .map_err(|source| IndexError::Sled {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok(Index {
+            db,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Entries folded in.
+    pub fn size(&self) -> Result<u64, IndexError> {
+        let bytes = self
+            .db
+            .get("meta/size")
+            .map_err(|source| self.sled(source))?;
+        Ok(bytes
+            .and_then(|bytes| bytes.as_ref().try_into().ok())
+            .map_or(0, u64::from_be_bytes))
+    }
+
+    /// Folds in the entries that `log` has beyond the index.
+    pub fn catch_up(&self, log: &LogReader) -> Result<Vec<Rejected>, IndexError> {
+        let mut rejected = Vec::new();
+        let end = log.size();
+        let mut at = self.size()?;
+        while at < end {
+            let to = end.min(at + BATCH);
+            let mut batch = Batch::new(self);
+            for (index, bytes) in (at..to).zip(log.envelopes(at..to)?) {
+                let envelope = Envelope::parse(&bytes?).map_err(|error| IndexError::Entry {
+                    index,
+                    reason: error.to_string(),
+                })?;
+                match batch.admit(index, &envelope) {
+                    Ok(_) => {}
+                    Err(ApplyError::Rejected(rejection)) => {
+                        rejected.push(Rejected { index, rejection })
+                    }
+                    Err(ApplyError::RulesTooNew(rules)) => {
+                        return Err(IndexError::RulesTooNew(rules));
+                    }
+                    Err(ApplyError::Storage(error)) => return Err(error),
+                }
+            }
+            batch.write(to)?;
+            at = to;
+        }
+        Ok(rejected)
+    }
+
+    /// The place of the entry with this leaf hash.
+    pub fn place(&self, leaf: &Digest) -> Result<Option<u64>, IndexError> {
+        let bytes = self
+            .db
+            .get(leaf_key(leaf))
+            .map_err(|source| self.sled(source))?;
+        Ok(bytes
+            .and_then(|bytes| bytes.as_ref().try_into().ok())
+            .map(u64::from_be_bytes))
+    }
+
+    /// The root in force; `None` before the log's first entry.
+    pub fn root(&self) -> Result<Option<RootRecord>, IndexError> {
+        self.find(keys::ROOT)
+    }
+
+    /// An agency.
+    pub fn agency(&self, id: &AgencyId) -> Result<Option<AgencyRecord>, IndexError> {
+        self.find(&keys::agency(id))
+    }
+
+    /// An agency's node.
+    pub fn node(&self, id: &AgencyId) -> Result<Option<NodeRecord>, IndexError> {
+        self.find(&keys::node(id))
+    }
+
+    /// The agencies whose node uses this TLS key.
+    pub fn users_of_tls(&self, key: KeyId) -> Result<Vec<AgencyId>, IndexError> {
+        Ok(self.find(&keys::tls(key))?.unwrap_or_default())
+    }
+
+    /// A dataset's newest version.
+    pub fn newest(&self, id: &DatasetId) -> Result<Option<Chain>, IndexError> {
+        self.find(&keys::dataset(id))
+    }
+
+    /// A version of a dataset.
+    pub fn version(&self, id: &VersionId) -> Result<Option<VersionRecord>, IndexError> {
+        self.find(&keys::version(id))
+    }
+
+    /// A schema that was entered as a standard.
+    pub fn schema(&self, id: &DatasetId) -> Result<Option<SchemaRecord>, IndexError> {
+        self.find(&keys::schema(id))
+    }
+
+    /// All agencies, by id.
+    pub fn agencies(&self) -> impl Iterator<Item = AgencyRecord> + use<> {
+        self.scan("agency/")
+            .filter_map(|(_, bytes)| state::record(&bytes))
+    }
+
+    /// All datasets, by id.
+    pub fn datasets(&self) -> impl Iterator<Item = DatasetId> + use<> {
+        self.scan("dataset/")
+            .filter_map(|(key, _)| key.parse().ok())
+    }
+
+    /// The datasets of one agency.
+    pub fn datasets_of(&self, agency: &AgencyId) -> impl Iterator<Item = DatasetId> + use<> {
+        let agency = agency.clone();
+        self.scan(&format!("dataset/{agency}/"))
+            .filter_map(move |(name, _)| {
+                Some(DatasetId {
+                    agency: agency.clone(),
+                    name: name.parse().ok()?,
+                })
+            })
+    }
+
+    /// Keys without `prefix`, and records, in order.
+    fn scan(&self, prefix: &str) -> impl Iterator<Item = (String, sled::IVec)> + use<> {
+        let prefix = state_key(prefix);
+        let skip = prefix.len();
+        self.db.scan_prefix(prefix).filter_map(move |item| {
+            let (key, value) = item.ok()?;
+            Some((String::from_utf8(key[skip..].to_vec()).ok()?, value))
+        })
+    }
+
+    fn find<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, IndexError> {
+        Ok(self.get(key)?.as_deref().and_then(state::record))
+    }
+
+    fn sled(&self, source: sled::Error) -> IndexError {
+        IndexError::Sled {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl Lookup for Index {
+    type Error = IndexError;
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        let bytes = self
+            .db
+            .get(state_key(key))
+            .map_err(|source| self.sled(source))?;
+        Ok(bytes.map(|bytes| bytes.to_vec()))
+    }
+}
+
+/// A connection's key is a member's if some agency's node lists it.
+impl Members for Index {
+    fn knows(&self, key: &KeyId) -> bool {
+        self.users_of_tls(*key).is_ok_and(|users| !users.is_empty())
+    }
+}
+
+fn state_key(key: &str) -> Vec<u8> {
+    [b"state/", key.as_bytes()].concat()
+}
+
+fn leaf_key(leaf: &Digest) -> Vec<u8> {
+    [b"leaf/", &leaf.as_bytes()[..]].concat()
+}
+
+/// Entries on top of an index that are not in it yet: what a sequencer admits before it
+/// commits, and what a replica folds between two writes.
+pub struct Batch<'a> {
+    index: &'a Index,
+    state: BTreeMap<String, Option<Vec<u8>>>,
+    leaves: BTreeMap<Digest, u64>,
+}
+
+impl Lookup for Batch<'_> {
+    type Error = IndexError;
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        match self.state.get(key) {
+            Some(record) => Ok(record.clone()),
+            None => self.index.get(key),
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// An empty batch on top of `index`.
+    pub fn new(index: &'a Index) -> Batch<'a> {
+        Batch {
+            index,
+            state: BTreeMap::new(),
+            leaves: BTreeMap::new(),
+        }
+    }
+
+    /// The place of a leaf in the batch or below it.
+    pub fn place(&self, leaf: &Digest) -> Result<Option<u64>, IndexError> {
+        match self.leaves.get(leaf) {
+            Some(index) => Ok(Some(*index)),
+            None => self.index.place(leaf),
+        }
+    }
+
+    /// Applies the entry at `index`; the change is seen by the entries after it.
+    pub fn admit(
+        &mut self,
+        index: u64,
+        envelope: &Envelope,
+    ) -> Result<Change, ApplyError<IndexError>> {
+        let change = state::apply(self, index, envelope)?;
+        self.state.extend(change.writes.iter().cloned());
+        self.leaves
+            .insert(leaf_hash(&leaf(envelope, &change.signer)), index);
+        Ok(change)
+    }
+
+    /// Writes the batch into the index, which then stands at `size`.
+    pub fn write(self, size: u64) -> Result<(), IndexError> {
+        let mut batch = sled::Batch::default();
+        for (key, record) in self.state {
+            match record {
+                Some(record) => batch.insert(state_key(&key), record),
+                None => batch.remove(state_key(&key)),
+            }
+        }
+        for (leaf, index) in self.leaves {
+            batch.insert(leaf_key(&leaf), &index.to_be_bytes());
+        }
+        batch.insert("meta/size", &size.to_be_bytes());
+        self.index
+            .db
+            .apply_batch(batch)
+            .map_err(|source| self.index.sled(source))
+    }
+}

@@ -1,0 +1,38 @@
+//! The registry: a log of signed statements that nobody has to trust, and replicas of it.
+//!
+//! ```text
+//! submit ─► sequencer ─► log (files) ─► HTTP ─► replica ─► index (sled) ─► answers
+//! ```
+//!
+//! Here live the log on disk, the sequencer, the index of the state, replicas, the TLS whose
+//! trust comes from the membership, and what both programs need to serve and to connect. Out of
+//! scope, on purpose: SQL, Parquet, and everything else that is about data.
+
+pub mod clock;
+pub mod config;
+pub mod connect;
+pub mod disk;
+pub mod enrolment;
+pub mod fault;
+pub mod found;
+pub mod http;
+pub mod index;
+pub mod keyfile;
+pub mod log;
+pub mod opening;
+pub mod registry;
+pub mod replica;
+pub mod request_id;
+pub mod sequencer;
+pub mod serve;
+pub mod service;
+pub mod setting;
+pub mod settings;
+pub mod source;
+pub mod submit;
+pub mod telemetry;
+pub mod tls;
+pub mod unix_socket;
+
+#[cfg(test)]
+mod transport_tests;

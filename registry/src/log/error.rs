@@ -1,0 +1,110 @@
+//! What can go wrong with a log on disk, and what it means for the caller's entries.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::LockError;
+
+/// Why a log cannot be opened, read or finished.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// Another process writes this log.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The disk refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file is not what the log wrote there. Nothing repairs this but a copy of the log: a
+    /// replica has one.
+    #[error("{} is damaged: {reason}; restore it from a replica or a backup", .path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The directory holds another log.
+    #[error("{} holds the log {found}, not {expected}", .dir.display())]
+    Origin {
+        /// The directory.
+        dir: PathBuf,
+        /// The origin it was opened for.
+        expected: String,
+        /// The origin it holds.
+        found: String,
+    },
+    /// Another writer has committed here. This one must not go on: open the log anew.
+    #[error(
+        "{} was written by somebody else: another process writes this log; stop one of them",
+        .path.display()
+    )]
+    Fenced {
+        /// The commit record that the other wrote.
+        path: PathBuf,
+    },
+    /// No such entry, or the log was never so large.
+    #[error("entry or size {asked} is beyond the log's {size} entries")]
+    Beyond {
+        /// What was asked for.
+        asked: u64,
+        /// The log's size.
+        size: u64,
+    },
+    /// The log has no entry yet, so nothing was ever sealed.
+    #[error("the log in {} is empty and has no checkpoint yet", .dir.display())]
+    Empty {
+        /// The log's directory.
+        dir: PathBuf,
+    },
+}
+
+impl LogError {
+    pub(super) fn io(path: &Path, source: io::Error) -> LogError {
+        LogError::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(super) fn corrupt(path: &Path, reason: impl ToString) -> LogError {
+        LogError::Corrupt {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// Why entries were not appended, or not yet; `E` is the seal's own error.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError<E> {
+    /// The entries or the seal break a rule. The log is as it was.
+    #[error("not appended: {0}")]
+    Refused(String),
+    /// The seal refused. The log is as it was.
+    #[error("the checkpoint was not sealed: {0}")]
+    Seal(E),
+    /// The disk refused before the commit point. The log is as it was; append again later.
+    #[error("not appended: {0}")]
+    Storage(LogError),
+    /// The disk refused at the commit point or after it. The entries are in the log, or will
+    /// be: do not append them again, but call [`Log::complete`](super::Log::complete).
+    #[error("the entries are committed but not yet published: {0}")]
+    Unfinished(LogError),
+    /// Entries that an earlier [`AppendError::Unfinished`] spoke of were published just now,
+    /// and nothing else: look at the log's size, then append again.
+    #[error(
+        "an unfinished batch was completed first, the log has now {size} entries: append again"
+    )]
+    Grown {
+        /// The log's size.
+        size: u64,
+    },
+    /// Another writer has committed in this place: see [`LogError::Fenced`].
+    #[error(transparent)]
+    Fenced(LogError),
+}

@@ -1,0 +1,326 @@
+//! Reading a log while somebody writes it: entries, envelopes, tiles and proofs.
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jingwei_proto::checkpoint::Checkpoint;
+use jingwei_proto::digest::Digest;
+use jingwei_proto::merkle::{self, Edge, HashReader, empty_root, leaf_hash};
+use jingwei_proto::tile::{TileKind, TilePath, TileReadError, TileReader, WIDTH};
+
+use super::commit::{Commits, read_note};
+use super::tiles::Tiles;
+use super::{LogError, staged_batch};
+
+/// What is published: size and root with the note that says so. They change together.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub checkpoint: Checkpoint,
+    pub note: Option<String>,
+}
+
+/// A read-only view of a log, cheap to clone and to be shared by threads while one [`super::Log`]
+/// appends. It sees what is published, nothing else.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    dir: PathBuf,
+    tiles: Tiles,
+    head: Arc<RwLock<Arc<Head>>>,
+}
+
+impl LogReader {
+    pub(super) fn new(dir: &Path, head: Head) -> LogReader {
+        LogReader {
+            dir: dir.to_owned(),
+            tiles: Tiles::new(dir),
+            head: Arc::new(RwLock::new(Arc::new(head))),
+        }
+    }
+
+    /// A view of the log in `dir` as its newest published checkpoint has it, without locking or
+    /// changing anything: for who looks at a log that another process may be writing. Which log
+    /// it is, the checkpoint's origin says; that of an empty log is empty.
+    pub fn open(dir: &Path) -> Result<LogReader, LogError> {
+        let path = dir.join("checkpoint");
+        let head = match fs::read_to_string(&path) {
+            Ok(note) => {
+                let checkpoint =
+                    read_note(&note).map_err(|reason| LogError::corrupt(&path, reason))?;
+                Head {
+                    checkpoint,
+                    note: Some(note),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Head {
+                checkpoint: Checkpoint::new("", 0, empty_root()),
+                note: None,
+            },
+            Err(error) => return Err(LogError::io(&path, error)),
+        };
+        Ok(LogReader::new(dir, head))
+    }
+
+    /// The first entry's envelope, read without knowing the log's origin: it may be the root
+    /// document, which says what the origin is. Also found where the first commit was cut off
+    /// before its bundle was written.
+    pub fn first_envelope(dir: &Path) -> Result<Vec<u8>, LogError> {
+        let first = TilePath {
+            kind: TileKind::Envelopes,
+            index: 0,
+            width: 1,
+        };
+        if let Some(bytes) = Tiles::new(dir).find(&first)? {
+            let length = bytes.len().min(4);
+            return Ok(bytes[length..].to_vec());
+        }
+        let commit = Commits::new(dir).newest()?;
+        let batch = commit
+            .map(|commit| staged_batch(dir, &commit))
+            .transpose()?
+            .flatten();
+        batch
+            .filter(|batch| batch.before == 0)
+            .and_then(|batch| batch.entries.into_iter().next()?.envelope)
+            .ok_or_else(|| LogError::Empty {
+                dir: dir.to_owned(),
+            })
+    }
+
+    pub(super) fn head(&self) -> Arc<Head> {
+        self.head
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn publish(&self, head: Head) {
+        *self.head.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(head);
+    }
+
+    pub(super) fn tiles(&self) -> &Tiles {
+        &self.tiles
+    }
+
+    /// How many entries are published.
+    pub fn size(&self) -> u64 {
+        self.head().checkpoint.size
+    }
+
+    /// The published checkpoint; of size 0 for a log that has none.
+    pub fn checkpoint(&self) -> Checkpoint {
+        self.head().checkpoint.clone()
+    }
+
+    /// The published checkpoint as the signed note; [`LogError::Empty`] before the first entry.
+    pub fn checkpoint_note(&self) -> Result<String, LogError> {
+        self.head().note.clone().ok_or_else(|| LogError::Empty {
+            dir: self.dir.clone(),
+        })
+    }
+
+    /// Entry `index`, as it was hashed into its leaf.
+    pub fn leaf(&self, index: u64) -> Result<Vec<u8>, LogError> {
+        self.one(TileKind::Entries, index)
+    }
+
+    /// The envelope of entry `index`.
+    pub fn envelope(&self, index: u64) -> Result<Vec<u8>, LogError> {
+        self.one(TileKind::Envelopes, index)
+    }
+
+    /// The entries of a range, read a bundle at a time.
+    pub fn leaves(&self, range: Range<u64>) -> Result<Items, LogError> {
+        self.many(TileKind::Entries, range)
+    }
+
+    /// The envelopes of a range, read a bundle at a time.
+    pub fn envelopes(&self, range: Range<u64>) -> Result<Items, LogError> {
+        self.many(TileKind::Envelopes, range)
+    }
+
+    /// The bytes of a tile or bundle for serving; `None` where the published log has none of
+    /// that width.
+    pub fn tile(&self, path: &TilePath) -> Result<Option<Vec<u8>>, LogError> {
+        match TilePath::in_log(path.kind, path.index, self.size()) {
+            Some(whole) if path.width <= whole.width => self.tiles.find(path),
+            _ => Ok(None),
+        }
+    }
+
+    /// The root of the log when it had `size` entries.
+    pub fn root_at(&self, size: u64) -> Result<Digest, LogError> {
+        let reader = self.hashes(size)?;
+        merkle::root(&reader, size).map_err(|error| self.unread(error))
+    }
+
+    /// The proof that entry `index` is in the log of `size` entries (RFC 9162 §2.1.3).
+    pub fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Digest>, LogError> {
+        let reader = self.hashes(size)?;
+        if index >= size {
+            return Err(LogError::Beyond { asked: index, size });
+        }
+        merkle::inclusion_proof(&reader, index, size).map_err(|error| self.unread(error))
+    }
+
+    /// The proof that the log of `old` entries is the beginning of that of `new` (RFC 9162 §2.1.4).
+    pub fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Digest>, LogError> {
+        let reader = self.hashes(new)?;
+        if old > new {
+            return Err(LogError::Beyond {
+                asked: old,
+                size: new,
+            });
+        }
+        merkle::consistency_proof(&reader, old, new).map_err(|error| self.unread(error))
+    }
+
+    /// Recomputes the tree from all entries and compares it with the published root.
+    pub fn audit(&self) -> Result<(), LogError> {
+        let checkpoint = self.checkpoint();
+        let mut edge = Edge::new();
+        for leaf in self.leaves(0..checkpoint.size)? {
+            edge.push(leaf_hash(&leaf?));
+        }
+        if edge.root() == checkpoint.root {
+            return Ok(());
+        }
+        Err(LogError::corrupt(
+            &self.dir.join("tile/entries"),
+            "the entries do not yield the published root",
+        ))
+    }
+
+    /// Checks the right edge: that the stored tiles yield `root`, and that the last entries are
+    /// those of the last tile.
+    pub(super) fn check_tail(&self, size: u64, root: &Digest) -> Result<(), LogError> {
+        let Some(last) = size.checked_sub(1).map(|last| last / u64::from(WIDTH)) else {
+            return Ok(());
+        };
+        let in_log =
+            |kind| TilePath::in_log(kind, last, size).ok_or(LogError::Beyond { asked: last, size });
+        let (tile, bundle) = (
+            in_log(TileKind::Hash { level: 0 })?,
+            in_log(TileKind::Entries)?,
+        );
+        let entries = self.tiles.entries(&bundle)?;
+        if self.tiles.hashes(&tile)?
+            != entries
+                .iter()
+                .map(|entry| leaf_hash(entry))
+                .collect::<Vec<_>>()
+        {
+            return Err(LogError::corrupt(
+                &self.tiles.file(&tile),
+                "its hashes are not those of the entries",
+            ));
+        }
+        let reader = TileReader::new(size, |path: &TilePath| self.tiles.get(path));
+        let stored = merkle::root(&reader, size).map_err(|error| self.unread(error))?;
+        if stored != *root {
+            return Err(LogError::corrupt(
+                &self.dir.join("tile"),
+                "the tiles do not yield the committed root",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The right edge of the published tree.
+    pub(super) fn edge(&self) -> Result<Edge, LogError> {
+        let size = self.size();
+        let reader = self.hashes(size)?;
+        Edge::from_reader(size, &reader).map_err(|error| self.unread(error))
+    }
+
+    fn hashes(
+        &self,
+        size: u64,
+    ) -> Result<impl HashReader<Error = TileReadError<LogError>>, LogError> {
+        self.within(size)?;
+        Ok(TileReader::new(size, |path: &TilePath| {
+            self.tiles.get(path)
+        }))
+    }
+
+    fn unread(&self, error: TileReadError<LogError>) -> LogError {
+        match error {
+            TileReadError::Fetch { error, .. } => error,
+            TileReadError::Malformed { path, error } => {
+                LogError::corrupt(&self.tiles.file(&path), error)
+            }
+            TileReadError::Absent { index, size, .. } => LogError::Beyond { asked: index, size },
+        }
+    }
+
+    fn within(&self, asked: u64) -> Result<(), LogError> {
+        let size = self.size();
+        if asked <= size {
+            Ok(())
+        } else {
+            Err(LogError::Beyond { asked, size })
+        }
+    }
+
+    fn one(&self, kind: TileKind, index: u64) -> Result<Vec<u8>, LogError> {
+        let mut items = self.many(kind, index..index.saturating_add(1))?;
+        items.next().unwrap_or(Err(LogError::Beyond {
+            asked: index,
+            size: self.size(),
+        }))
+    }
+
+    fn many(&self, kind: TileKind, range: Range<u64>) -> Result<Items, LogError> {
+        self.within(range.end)?;
+        Ok(Items {
+            tiles: self.tiles.clone(),
+            size: self.size(),
+            kind,
+            range,
+            bundle: Vec::new().into_iter(),
+        })
+    }
+}
+
+/// The entries or envelopes of a range. It holds one bundle at a time, and ends after an error.
+#[derive(Debug)]
+pub struct Items {
+    tiles: Tiles,
+    size: u64,
+    kind: TileKind,
+    range: Range<u64>,
+    bundle: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl Items {
+    fn load(&mut self) -> Result<(), LogError> {
+        let (width, at) = (u64::from(WIDTH), self.range.start);
+        let path = TilePath::in_log(self.kind, at / width, self.size).ok_or(LogError::Beyond {
+            asked: at,
+            size: self.size,
+        })?;
+        let mut entries = self.tiles.entries(&path)?;
+        self.bundle = entries.split_off((at % width) as usize).into_iter();
+        Ok(())
+    }
+}
+
+impl Iterator for Items {
+    type Item = Result<Vec<u8>, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.range.is_empty() {
+            return None;
+        }
+        if self.bundle.len() == 0
+            && let Err(error) = self.load()
+        {
+            self.range = 0..0;
+            return Some(Err(error));
+        }
+        self.range.start += 1;
+        self.bundle.next().map(Ok)
+    }
+}

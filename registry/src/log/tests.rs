@@ -1,0 +1,376 @@
+//! Tests of the log: growth, proofs, recovery, fencing. Faults are in `tests/faults.rs`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use jingwei_proto::key::SecretKey;
+use jingwei_proto::merkle::{verify_consistency, verify_inclusion};
+use jingwei_proto::tile::{TileKind, TilePath};
+use tempfile::TempDir;
+
+use super::*;
+
+mod faults;
+
+const ORIGIN: &str = "jingwei/test-0000000000000000/registry/1";
+
+/// In memory where there is such a place: the tests below sync thousands of times.
+fn directory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory)
+    } else {
+        tempfile::tempdir()
+    }
+    .unwrap()
+}
+
+fn entry(content: &str, envelopes: bool) -> Entry {
+    Entry {
+        leaf: format!("leaf of {content}").into_bytes(),
+        envelope: envelopes.then(|| format!("envelope of {content}").into_bytes()),
+    }
+}
+
+fn entries(start: u64, count: u64) -> Vec<Entry> {
+    (start..start + count)
+        .map(|i| entry(&i.to_string(), true))
+        .collect()
+}
+
+fn seal(checkpoint: &Checkpoint) -> Result<String, Infallible> {
+    let key = SecretKey::from_seed(&[7; 32]);
+    Ok(checkpoint.sign(&key).unwrap().to_string())
+}
+
+fn open(dir: &Path) -> Log {
+    Log::open(dir, Disk::new(), ORIGIN).unwrap()
+}
+
+/// A log grown by batches of the given sizes.
+fn grown(dir: &Path, batches: &[u64]) -> Log {
+    let mut log = open(dir);
+    for count in batches {
+        log.append(&entries(log.size(), *count), seal).unwrap();
+    }
+    log
+}
+
+/// All tile files under a log, by path.
+fn tiles(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![dir.join("tile")];
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if path.exists() {
+            let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+            found.insert(name, fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// Checks everything that can be read of a log of `size` numbered entries.
+fn check(log: &Log, size: u64) {
+    let reader = log.reader();
+    assert_eq!(reader.size(), size);
+    let mut edge = Edge::new();
+    for (i, leaf) in reader.leaves(0..size).unwrap().enumerate() {
+        let leaf = leaf.unwrap();
+        assert_eq!(leaf, entry(&i.to_string(), true).leaf);
+        edge.push(leaf_hash(&leaf));
+        assert_eq!(reader.root_at(i as u64 + 1).unwrap(), edge.root());
+    }
+    assert_eq!(log.checkpoint(), Checkpoint::new(ORIGIN, size, edge.root()));
+    assert_eq!(
+        read_note(&log.checkpoint_note().unwrap()),
+        Ok(log.checkpoint())
+    );
+    let envelopes: Vec<_> = reader
+        .envelopes(0..size)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(envelopes.len() as u64, size);
+    assert_eq!(
+        reader.envelope(size - 1).unwrap(),
+        *envelopes.last().unwrap()
+    );
+    reader.audit().unwrap();
+}
+
+#[test]
+fn grows_across_the_width_of_a_tile() {
+    for batches in [
+        &[255, 1, 1][..],
+        &[256],
+        &[257],
+        &[1, 254, 2],
+        &[250, 600, 3],
+    ] {
+        let dir = directory();
+        let size = batches.iter().sum();
+        check(&grown(dir.path(), batches), size);
+        check(&open(dir.path()), size);
+        // However it grew, the full tiles are the same, and partials of full tiles are gone.
+        let at_once = directory();
+        grown(at_once.path(), &[size]);
+        let stored = tiles(dir.path());
+        for (path, bytes) in tiles(at_once.path()) {
+            assert_eq!(stored.get(&path), Some(&bytes), "{path}");
+        }
+        if size >= 256 {
+            assert!(!stored.keys().any(|path| path.starts_with("tile/0/000.p")));
+        }
+    }
+}
+
+#[test]
+fn a_second_level_of_tiles() {
+    let dir = directory();
+    let mut log = grown(dir.path(), &[10_000; 7]);
+    log.append(&entries(log.size(), 5), seal).unwrap();
+    let reader = log.reader();
+    assert!(tiles(dir.path()).contains_key("tile/2/000.p/1"));
+    let (size, root) = (reader.size(), reader.checkpoint().root);
+    for index in [0, 255, 256, 65_535, 65_536, 70_000, 70_004] {
+        let proof = reader.inclusion_proof(index, size).unwrap();
+        let leaf = leaf_hash(&reader.leaf(index).unwrap());
+        verify_inclusion(&leaf, index, size, &proof, &root).unwrap();
+    }
+    drop(log);
+    assert_eq!(open(dir.path()).checkpoint().root, root);
+}
+
+#[test]
+fn proofs_verify_for_old_sizes_too() {
+    let dir = directory();
+    let log = grown(dir.path(), &[200, 57, 43]);
+    let reader = log.reader();
+    for new in [1, 199, 200, 255, 256, 257, 300] {
+        let root = reader.root_at(new).unwrap();
+        for old in [1, 2, 128, 255, 256].into_iter().filter(|old| *old <= new) {
+            let proof = reader.consistency_proof(old, new).unwrap();
+            verify_consistency(old, new, &reader.root_at(old).unwrap(), &root, &proof).unwrap();
+        }
+        let proof = reader.inclusion_proof(new - 1, new).unwrap();
+        let leaf = leaf_hash(&reader.leaf(new - 1).unwrap());
+        verify_inclusion(&leaf, new - 1, new, &proof, &root).unwrap();
+    }
+    assert!(matches!(
+        reader.inclusion_proof(300, 300),
+        Err(LogError::Beyond { .. })
+    ));
+    assert!(matches!(
+        reader.consistency_proof(5, 301),
+        Err(LogError::Beyond { .. })
+    ));
+    assert!(matches!(reader.leaf(300), Err(LogError::Beyond { .. })));
+}
+
+#[test]
+fn a_narrower_tile_is_cut_from_a_wider_one() {
+    let dir = directory();
+    let log = grown(dir.path(), &[300]);
+    let reader = log.reader();
+    for kind in [
+        TileKind::Hash { level: 0 },
+        TileKind::Entries,
+        TileKind::Envelopes,
+    ] {
+        for (index, width) in [(0, 7), (1, 3), (1, 44)] {
+            let path = TilePath { kind, index, width };
+            let small = directory();
+            let other = grown(small.path(), &[index * 256 + u64::from(width)]);
+            assert_eq!(
+                reader.tile(&path).unwrap(),
+                other.reader().tile(&path).unwrap()
+            );
+        }
+        let beyond = TilePath {
+            kind,
+            index: 1,
+            width: 45,
+        };
+        assert_eq!(reader.tile(&beyond).unwrap(), None);
+    }
+}
+
+#[test]
+fn a_log_without_envelopes() {
+    let dir = directory();
+    let mut log = open(dir.path());
+    assert!(matches!(log.checkpoint_note(), Err(LogError::Empty { .. })));
+    let plain: Vec<Entry> = (0..260).map(|i| entry(&i.to_string(), false)).collect();
+    log.append(&plain, seal).unwrap();
+    assert!(!dir.path().join("tile/envelopes").exists());
+    let mixed = log.append(&entries(260, 1), seal);
+    assert!(matches!(mixed, Err(AppendError::Refused(_))));
+    assert_eq!(log.reader().leaf(259).unwrap(), plain[259].leaf);
+}
+
+#[test]
+fn what_breaks_a_rule_changes_nothing() {
+    let dir = directory();
+    let mut log = grown(dir.path(), &[3]);
+    let long = Entry {
+        leaf: vec![0; 65_536],
+        envelope: Some(Vec::new()),
+    };
+    assert!(matches!(
+        log.append(&[long], seal),
+        Err(AppendError::Refused(_))
+    ));
+    let refused = log.append(&entries(3, 1), |_| Err::<String, _>("fork"));
+    assert!(matches!(refused, Err(AppendError::Seal("fork"))));
+    let other = log.append(&entries(3, 1), |checkpoint| {
+        seal(&Checkpoint::new(
+            ORIGIN,
+            checkpoint.size,
+            Digest::of(b"other"),
+        ))
+    });
+    assert!(matches!(other, Err(AppendError::Refused(_))));
+    check(&log, 3);
+    log.append(&entries(3, 2), seal).unwrap();
+    check(&log, 5);
+}
+
+#[test]
+fn one_writer_and_one_origin() {
+    let dir = directory();
+    let log = grown(dir.path(), &[2]);
+    assert!(matches!(
+        Log::open(dir.path(), Disk::new(), ORIGIN),
+        Err(LogError::Locked(_))
+    ));
+    let seen = LogReader::open(dir.path()).unwrap();
+    assert_eq!(seen.checkpoint(), log.checkpoint());
+    assert_eq!(
+        LogReader::first_envelope(dir.path()).unwrap(),
+        b"envelope of 0"
+    );
+    drop(log);
+    assert!(matches!(
+        Log::open(dir.path(), Disk::new(), "other"),
+        Err(LogError::Origin { .. })
+    ));
+}
+
+#[test]
+fn a_second_writer_is_fenced() {
+    let dir = directory();
+    let mut log = grown(dir.path(), &[2]);
+    // Another process that does not honour the lock, as on a shared volume.
+    fs::write(dir.path().join("commit/000000000002"), "another's").unwrap();
+    let refused = log.append(&entries(2, 1), seal);
+    assert!(matches!(
+        refused,
+        Err(AppendError::Fenced(LogError::Fenced { .. }))
+    ));
+    assert_eq!(log.size(), 2);
+}
+
+#[test]
+fn a_lost_checkpoint_file_is_restored_and_added_signatures_kept() {
+    let dir = directory();
+    let mut log = grown(dir.path(), &[2]);
+    let note = log.checkpoint_note().unwrap();
+    let cosigned = format!("{note}— witness.example AAAAAAAA\n");
+    log.publish(&cosigned).unwrap();
+    assert!(
+        log.publish(&seal(&Checkpoint::new(ORIGIN, 9, Digest::of(b""))).unwrap())
+            .is_err()
+    );
+    drop(log);
+    assert_eq!(open(dir.path()).checkpoint_note().unwrap(), cosigned);
+    fs::write(dir.path().join("checkpoint"), "").unwrap();
+    assert_eq!(open(dir.path()).checkpoint_note().unwrap(), note);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("checkpoint")).unwrap(),
+        note
+    );
+}
+
+#[test]
+fn damage_is_found_at_open_and_named() {
+    for file in [
+        "tile/0/001.p/3",
+        "tile/entries/001.p/3",
+        "tile/0/000",
+        "commit/000000000001",
+    ] {
+        for missing in [false, true] {
+            let dir = directory();
+            drop(grown(dir.path(), &[259]));
+            let path = dir.path().join(file);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[9] ^= 1;
+            if missing {
+                fs::remove_file(&path).unwrap()
+            } else {
+                fs::write(&path, bytes).unwrap()
+            }
+            match Log::open(dir.path(), Disk::new(), ORIGIN) {
+                Err(LogError::Corrupt { path: named, .. }) => {
+                    assert!(named.starts_with(dir.path()), "{file}: {}", named.display());
+                }
+                Ok(log) => {
+                    // Without its only record this is an empty log; and what no tail needs is
+                    // found by the audit.
+                    assert!(
+                        log.size() == 0 || log.reader().audit().is_err() || file == "tile/0/000"
+                    );
+                }
+                Err(other) => panic!("{file}: {other}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_append_costs_the_fsyncs_that_the_essay_says() {
+    #[derive(Default)]
+    struct Syncs(std::sync::atomic::AtomicU64);
+    impl crate::disk::Faults for Syncs {
+        fn before(&self, operation: crate::disk::Operation, _: &Path) -> io::Result<()> {
+            use crate::disk::Operation;
+            if matches!(operation, Operation::Sync | Operation::SyncDirectory) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            Ok(())
+        }
+    }
+    for (envelopes, expected) in [(true, 9), (false, 7)] {
+        let dir = directory();
+        let syncs = std::sync::Arc::new(Syncs::default());
+        let mut log = Log::open(dir.path(), Disk::with_faults(syncs.clone()), ORIGIN).unwrap();
+        log.append(&[entry("0", envelopes)], seal).unwrap();
+        let before = syncs.0.load(std::sync::atomic::Ordering::Relaxed);
+        log.append(&[entry("1", envelopes)], seal).unwrap();
+        assert_eq!(
+            syncs.0.load(std::sync::atomic::Ordering::Relaxed) - before,
+            expected
+        );
+    }
+}
+
+#[test]
+fn old_commit_records_are_pruned() {
+    let dir = directory();
+    let mut log = open(dir.path());
+    let plain = |i: u64| [entry(&i.to_string(), false)];
+    for i in 0..1_005 {
+        log.append(&plain(i), seal).unwrap();
+    }
+    let records = || fs::read_dir(dir.path().join("commit")).unwrap().count();
+    assert_eq!(records(), 1_000);
+    drop(log);
+    assert_eq!(open(dir.path()).size(), 1_005);
+    assert_eq!(records(), 1_000);
+}

@@ -1,0 +1,301 @@
+//! A registry in its directory: opened, served on one port, closed.
+//!
+//! ```text
+//! DIR/registry.toml        configuration
+//! DIR/root-keys/N.pem      the root keys, to be moved elsewhere
+//! DIR/keys/                log.pem, cosigner.pem and the TLS identity
+//! DIR/log/                 the log: durable truth
+//! DIR/index/               sled: rebuilt when it is missing
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::{Envelope, EnvelopeError};
+use jingwei_proto::key::Signer;
+use jingwei_proto::leaf::leaf;
+use jingwei_proto::state::{self, RootRecord};
+use jingwei_proto::statement::{Predicate, Statement};
+use jingwei_proto::time::Time;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::disk::{DirLock, Disk, LockError};
+use crate::index::{Index, IndexError};
+use crate::keyfile::{self, KeyFileError, TlsIdentity};
+use crate::log::{Entry, Log, LogError, LogReader};
+use crate::sequencer::{LogKeys, Sequencer};
+use crate::serve::{self, ServeLimits, TlsMode};
+use crate::telemetry::Metrics;
+use crate::tls::{self, ClientKeys};
+use crate::{http, service};
+
+/// Where a registry keeps its things.
+#[derive(Debug, Clone)]
+pub struct Paths(PathBuf);
+
+impl Paths {
+    /// Of the registry in `dir`.
+    pub fn new(dir: &Path) -> Paths {
+        Paths(dir.to_owned())
+    }
+
+    /// The configuration.
+    pub fn settings(&self) -> PathBuf {
+        self.0.join("registry.toml")
+    }
+
+    /// The root keys.
+    pub fn root_keys(&self) -> PathBuf {
+        self.0.join("root-keys")
+    }
+
+    /// The registry's own keys.
+    pub fn keys(&self) -> PathBuf {
+        self.0.join("keys")
+    }
+
+    /// The key that signs checkpoints.
+    pub fn log_key(&self) -> PathBuf {
+        self.keys().join("log.pem")
+    }
+
+    /// The key that dates them.
+    pub fn cosigner_key(&self) -> PathBuf {
+        self.keys().join("cosigner.pem")
+    }
+
+    /// The log.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The index.
+    pub fn index(&self) -> PathBuf {
+        self.0.join("index")
+    }
+}
+
+/// A registry cannot be opened or begun.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("{0} holds no registry: begin one with ‘jingwei-registry init --dir {0} --name NAME’")]
+    Missing(PathBuf),
+    /// Another process uses the directory.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// A key is missing or not private.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The log is damaged or cannot be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The log could not be written.
+    #[error("the log cannot be written: {0}")]
+    Append(String),
+    /// The index cannot be used.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The first entry is not a root document.
+    #[error("the log does not begin with a root document: {0}")]
+    Root(String),
+    /// A key in the directory is not the one that the root names.
+    #[error(
+        "{path} is not the key that the root document names; a registry signs with its own keys only"
+    )]
+    OtherKey {
+        /// The key file.
+        path: PathBuf,
+    },
+    /// TLS or the sequencer's thread could not be set up.
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+/// An open registry.
+pub struct Registry {
+    root: Digest,
+    record: RootRecord,
+    reader: LogReader,
+    index: Index,
+    sequencer: Sequencer,
+    writer: JoinHandle<()>,
+    tls: Arc<rustls::ServerConfig>,
+    _lock: DirLock,
+}
+
+impl Registry {
+    /// Begins the log of a new federation with its root document.
+    pub fn begin(dir: &Path, root: Envelope, now: Time, disk: Disk) -> Result<(), OpenError> {
+        let paths = Paths::new(dir);
+        let _lock = DirLock::acquire(dir)?;
+        let statement =
+            Statement::parse(root.payload()).map_err(|error| OpenError::Root(error.to_string()))?;
+        let Predicate::Root(body) = &statement.predicate else {
+            return Err(OpenError::Root("it is another statement".into()));
+        };
+        let empty = std::collections::BTreeMap::new();
+        let change = state::apply(&empty, 0, &root)
+            .map_err(|error| OpenError::Root(format!("{error:?}")))?;
+        let keys = log_keys(&paths, body.registry.origin.clone())?;
+        let mut log = Log::open(&paths.log(), disk, &body.registry.origin)?;
+        let entry = Entry {
+            leaf: leaf(&root, &change.signer),
+            envelope: Some(root.to_bytes()),
+        };
+        let clock: Clock = Arc::new(move || now);
+        log.append(&[entry], |checkpoint| keys.seal(checkpoint, &clock))
+            .map_err(|error| OpenError::Append(error.to_string()))?;
+        Ok(())
+    }
+
+    /// Opens the registry in `dir`. A normal start and recovery after a crash are the same.
+    pub fn open(dir: &Path, clock: Clock, disk: Disk) -> Result<Registry, OpenError> {
+        let paths = Paths::new(dir);
+        if !paths.log().is_dir() {
+            return Err(OpenError::Missing(dir.to_owned()));
+        }
+        let lock = DirLock::acquire(dir)?;
+        let root = read_root(&paths)?;
+        let log = Log::open(&paths.log(), disk, &root.origin)?;
+        let reader = log.reader();
+        let (index, rejected) = Index::open(&paths.index(), &reader)?;
+        for entry in rejected {
+            tracing::error!(index = entry.index, rejection = %entry.rejection, "the log holds an entry that the rules reject");
+        }
+        let record = index
+            .root()?
+            .ok_or_else(|| OpenError::Root("the index has none".into()))?;
+        let keys = log_keys(&paths, root.origin)?;
+        check_key(&paths.log_key(), *keys.log.public() == record.registry.log)?;
+        check_key(
+            &paths.cosigner_key(),
+            *keys.cosigner.public() == record.registry.cosigner,
+        )?;
+        let identity = TlsIdentity::load(&paths.keys())?;
+        check_key(&paths.keys(), identity.id == record.registry.tls)?;
+        let tls = tls::server_config(&identity, ClientKeys::Optional(Arc::new(index.clone())))
+            .map_err(|error| OpenError::Start(error.to_string()))?;
+        let (sequencer, writer) = Sequencer::start(log, index.clone(), keys, clock)
+            .map_err(|error| OpenError::Start(error.to_string()))?;
+        Ok(Registry {
+            root: root.digest,
+            record,
+            reader,
+            index,
+            sequencer,
+            writer,
+            tls,
+            _lock: lock,
+        })
+    }
+
+    /// The digest of the first root document.
+    pub fn root(&self) -> Digest {
+        self.root
+    }
+
+    /// The root in force when the registry was opened.
+    pub fn record(&self) -> &RootRecord {
+        &self.record
+    }
+
+    /// The log, for reading.
+    pub fn log(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// The index of the log.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The way to enter statements from within this process.
+    pub fn sequencer(&self) -> &Sequencer {
+        &self.sequencer
+    }
+
+    /// Serves reads over HTTP and submissions over TLS on one port until `shutdown`; everything
+    /// that was acknowledged is durable then.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        metrics: Option<&'static Metrics>,
+        limits: ServeLimits,
+        shutdown: CancellationToken,
+    ) {
+        let router = http::router(
+            self.reader.clone(),
+            self.sequencer.size(),
+            metrics,
+            shutdown.clone(),
+        )
+        .merge(service::router(self.sequencer.clone()).await);
+        let router = crate::request_id::with_request_ids(router);
+        serve::serve(
+            listener,
+            router,
+            TlsMode::PlainAndTls(self.tls.clone()),
+            limits,
+            shutdown,
+        )
+        .await;
+        drop(self.sequencer);
+        let writer = self.writer;
+        // Joining blocks, and the writer ends as soon as its last batch is committed.
+        let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+    }
+}
+
+fn check_key(path: &Path, same: bool) -> Result<(), OpenError> {
+    if same {
+        Ok(())
+    } else {
+        Err(OpenError::OtherKey {
+            path: path.to_owned(),
+        })
+    }
+}
+
+fn log_keys(paths: &Paths, origin: String) -> Result<LogKeys, OpenError> {
+    Ok(LogKeys {
+        origin,
+        log: keyfile::load(&paths.log_key())?,
+        cosigner: keyfile::load(&paths.cosigner_key())?,
+    })
+}
+
+struct FirstRoot {
+    digest: Digest,
+    origin: String,
+    record: RootRecord,
+}
+
+/// The first root of the registry in a directory that another process may be serving.
+pub fn root_of(paths: &Paths) -> Result<RootRecord, OpenError> {
+    Ok(read_root(paths)?.record)
+}
+
+/// The first root document, read from the log's stored bytes.
+fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
+    let bytes = LogReader::first_envelope(&paths.log())?;
+    let envelope = Envelope::parse(&bytes)
+        .map_err(|error: EnvelopeError| OpenError::Root(error.to_string()))?;
+    let mut memory = std::collections::BTreeMap::new();
+    let change = state::apply(&memory, 0, &envelope)
+        .map_err(|error| OpenError::Root(format!("{error:?}")))?;
+    change.write_to(&mut memory);
+    let record: RootRecord = memory
+        .get(state::keys::ROOT)
+        .and_then(|bytes| state::record(bytes))
+        .ok_or_else(|| OpenError::Root("it is another statement".into()))?;
+    Ok(FirstRoot {
+        digest: envelope.payload_digest(),
+        origin: record.registry.origin.clone(),
+        record,
+    })
+}

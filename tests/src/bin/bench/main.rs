@@ -1,0 +1,76 @@
+//! Benchmarks. Each prints one JSON object for each figure, beside a baseline of the same run:
+//!
+//! ```text
+//! cargo run --release -p jingwei-tests --bin bench -- exchange
+//! cargo run --release -p jingwei-tests --bin bench -- publish --flights flights.csv
+//! cargo run --release -p jingwei-tests --bin bench -- start
+//! cargo run --release -p jingwei-tests --bin bench -- size
+//! ```
+//!
+//! Two ways of doing the same work take turns, round by round, and the medians are compared: on
+//! a machine that does other things meanwhile only the ratio lasts. Servers are the programs
+//! that people run, as processes of their own, in a directory under `TMPDIR`, which should lie
+//! on a real disk: what makes an exchange durable costs nothing in memory.
+
+mod exchange;
+mod figure;
+mod load;
+mod plain;
+mod plain_flight;
+mod publish;
+mod size;
+mod start;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Why a benchmark could not be run, for a person.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Parser)]
+#[command(
+    name = "bench",
+    about = "Measures the product against plain ways of doing the same"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Small signed queries a second between two nodes, against plain Flight
+    Exchange(exchange::Arguments),
+    /// Rows a second from a CSV file into the registry, against a plain conversion to Parquet
+    Publish(publish::Arguments),
+    /// From process start to the first verified answer, and the memory of an idle node
+    Start(start::Arguments),
+    /// Bytes of the three programs
+    Size,
+    /// The baseline's server
+    #[command(hide = true)]
+    PlainServe(plain::ServeArguments),
+    /// The baseline's client
+    #[command(hide = true)]
+    PlainAsk(plain::AskArguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().bench {
+        Bench::Exchange(arguments) => exchange::run(&arguments),
+        Bench::Publish(arguments) => publish::run(&arguments),
+        Bench::Start(arguments) => start::run(&arguments),
+        Bench::Size => size::run(),
+        Bench::PlainServe(arguments) => plain::serve(&arguments),
+        Bench::PlainAsk(arguments) => plain::ask_once(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Starts real federations for tests and benchmarks: the programs that people run, as processes
+//! of their own, on free ports, in directories that vanish.
+//!
+//! ```text
+//! Federation ─┬─ Registry     `jingwei-registry serve`, which can be killed and started again
+//!             └─ Node …       `jingwei serve`; commands are run against it as from a terminal
+//! LyingRegistry, LyingPeer    servers in this process that hold real keys and lie
+//! reading                     the log's files read by code that shares nothing with the product
+//! ```
+//!
+//! Nothing here waits for a fixed time: a process is ready when it says so on its standard
+//! output, and where there is no such event the state is asked for until a deadline.
+
+pub mod child;
+pub mod federation;
+pub mod journal;
+pub mod keyring;
+pub mod local;
+pub mod lying_peer;
+pub mod lying_registry;
+pub mod node;
+pub mod programs;
+pub mod reading;
+pub mod registry;
+pub mod seeded;
+pub mod shared;
+
+pub use federation::Federation;
+pub use node::Node;
+pub use programs::Ran;
+pub use registry::Registry;

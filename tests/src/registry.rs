@@ -1,0 +1,121 @@
+//! A registry as a process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::statement::parse_fingerprint;
+use jingwei_registry::connect::Patience;
+use jingwei_registry::keyfile::TlsIdentity;
+use jingwei_registry::submit::Submitter;
+
+use crate::child::Child;
+use crate::local::runtime;
+use crate::programs::{self, Ran, command, free_address};
+
+/// A founded registry, running or not.
+pub struct Registry {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Where it listens; the same after every start.
+    pub address: SocketAddr,
+    /// The fingerprint of the federation's root.
+    pub fingerprint: String,
+    /// The federation's id.
+    pub federation: String,
+    child: Option<Child>,
+}
+
+impl Registry {
+    /// Founds a federation in `dir` with `jingwei-registry init`.
+    pub fn found(dir: &Path, name: &str) -> Registry {
+        let ran = Ran::run(
+            command("jingwei-registry")
+                .args(["init", "--name", name, "--dir"])
+                .arg(dir),
+        )
+        .ok();
+        Registry {
+            dir: dir.to_owned(),
+            address: free_address(),
+            fingerprint: ran.field("root"),
+            federation: ran.field("federation"),
+            child: None,
+        }
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(&mut self) {
+        self.spawn();
+        let child = self.child.as_mut().expect("it was just started");
+        let place = child.line("registry of ");
+        assert!(
+            place.ends_with(&format!("at http://{}", self.address)),
+            "{place}"
+        );
+        child.line("root");
+    }
+
+    /// Starts it without waiting for anything.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the registry runs already");
+        let mut serve = command("jingwei-registry");
+        serve.arg("serve").arg("--dir").arg(&self.dir);
+        serve.args(["--listen", &self.address.to_string()]);
+        self.child = Some(Child::start("registry", &mut serve));
+    }
+
+    /// Ends it at once; does nothing if it does not run.
+    pub fn kill9(&mut self) {
+        if let Some(child) = self.child.take() {
+            child.kill9();
+        }
+    }
+
+    /// Stops it in order.
+    pub fn stop(&mut self) {
+        if let Some(child) = self.child.take() {
+            assert!(child.stop("TERM").success());
+        }
+    }
+
+    /// What it has printed since its start.
+    pub fn log(&self) -> Vec<String> {
+        self.child.as_ref().map(Child::log).unwrap_or_default()
+    }
+
+    /// `http://HOST:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The digest of the root, from its fingerprint.
+    pub fn root(&self) -> Digest {
+        parse_fingerprint(&self.fingerprint).expect("init prints a fingerprint")
+    }
+
+    /// `jingwei-registry enrol` of a proposal, for national agencies.
+    pub fn enrol(&self, proposal: &Path) -> Ran {
+        let mut enrol = command("jingwei-registry");
+        enrol.arg("enrol").arg("--dir").arg(&self.dir).arg(proposal);
+        Ran::run(enrol.args(["--registry", &self.address.to_string()]))
+    }
+
+    /// A way to submit statements to it.
+    pub fn submitter(&self) -> Submitter {
+        let tls = TlsIdentity::load(&self.dir.join("keys")).expect("init makes the keys");
+        // The connection's task is started here, before the first submission.
+        let _runtime = runtime().enter();
+        Submitter::new(&self.address.to_string(), tls.id, None, Patience::default())
+            .expect("the address is one")
+    }
+
+    /// Runs `jingwei-registry` with any arguments in its directory's parent.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        programs::run_in(
+            self.dir.parent().unwrap_or(Path::new(".")),
+            "jingwei-registry",
+            arguments,
+        )
+    }
+}

@@ -1,0 +1,233 @@
+//! Files and schemas that cannot be published: a clear error, exit code 1, nothing entered.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jingwei_tests::Ran;
+use jingwei_tests::node::{PLACES, SCHEMA};
+use jingwei_tests::reading::LogFiles;
+
+use crate::pair::Pair;
+
+/// Publishes a file that must be refused, and checks that the log has not grown by it.
+fn refused(name: &str, content: impl AsRef<[u8]>, schema: &str, words: &[&str]) -> Ran {
+    let pair = Pair::shared();
+    let file = pair.a.write(&format!("{name}.csv"), content);
+    let schema = pair.a.write(&format!("{name}.schema.json"), schema);
+    let ran = pair
+        .a
+        .publish(&file, "aa", name, &schema, "public")
+        .complains(words);
+    assert_eq!(ran.code, 1, "{ran}");
+    not_entered(&pair, name);
+    ran
+}
+
+fn not_entered(pair: &Pair, name: &str) {
+    let log = LogFiles::read(&pair.federation.registry.dir.join("log"));
+    let word = format!("dataset/aa/{name}");
+    for bytes in &log.envelopes {
+        let envelope = jingwei_proto::dsse::Envelope::parse(bytes).unwrap();
+        let text = String::from_utf8_lossy(envelope.payload()).into_owned();
+        assert!(
+            !text.contains(&word) && !text.contains(&format!("\"name\":\"{name}\"")),
+            "{name} was entered"
+        );
+    }
+}
+
+#[test]
+fn broken_csv() {
+    refused(
+        "ragged",
+        "code,name,people\n35001,Acigné,6930\n35002,Amanlis\n",
+        SCHEMA,
+        &["line 3", "2 cells", "3 columns"],
+    );
+    refused(
+        "quotes",
+        "code,name,people\n35001,\"Acigné,6930\n",
+        SCHEMA,
+        &["line 2"],
+    );
+    refused(
+        "bytes",
+        b"code,name,people\n35001,Acign\xe9,6930\n",
+        SCHEMA,
+        &["line 2", "UTF-8"],
+    );
+    refused("empty", "", SCHEMA, &["empty"]);
+}
+
+#[test]
+fn invalid_rows_are_listed_and_nothing_is_published() {
+    let csv = "code,name,people\n35001,Acigné,6930\n3500,Amanlis,1763\n35003,,many\n";
+    let ran = refused(
+        "invalid",
+        csv,
+        SCHEMA,
+        &[
+            "line 3",
+            "code",
+            "3500",
+            "line 4",
+            "people",
+            "many",
+            "nothing was published",
+        ],
+    );
+    assert!(!ran.stderr.contains("line 2,"), "{ran}");
+    let rejects =
+        std::fs::read_to_string(Pair::shared().a.work.join("invalid.csv.rejects.csv")).unwrap();
+    assert!(rejects.lines().count() >= 4, "{rejects}");
+    assert!(rejects.contains("many"), "{rejects}");
+}
+
+#[test]
+fn only_the_first_twenty_rejects_are_shown() {
+    let rows: String = (0..100).map(|n| format!("x{n},Place,1\n")).collect();
+    let ran = refused(
+        "hundred",
+        format!("code,name,people\n{rows}"),
+        SCHEMA,
+        &["100 rows"],
+    );
+    assert_eq!(
+        ran.stderr
+            .lines()
+            .filter(|line| line.starts_with("line "))
+            .count(),
+        20,
+        "{ran}"
+    );
+    let rejects =
+        std::fs::read_to_string(Pair::shared().a.work.join("hundred.csv.rejects.csv")).unwrap();
+    assert_eq!(rejects.lines().count(), 101);
+}
+
+#[test]
+fn a_schema_that_is_none() {
+    for (n, (schema, words)) in [
+        ("code,name\n", &["schema"][..]),
+        ("{\"type\": 5}", &["schema"]),
+        ("{\"type\": \"array\"}", &["object"]),
+        ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"pattern\": \"(\"}}}", &["pattern"]),
+        ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"x-unti\": \"m\"}}}", &["x-unti"]),
+    ]
+    .iter()
+    .enumerate()
+    {
+        refused(&format!("schema{n}"), PLACES, schema, words);
+    }
+    let pair = Pair::shared();
+    let file = pair.a.write("places-none.csv", PLACES);
+    let ran = pair.a.publish(
+        &file,
+        "aa",
+        "none",
+        Path::new("no-such.schema.json"),
+        "public",
+    );
+    ran.expect_code(2).complains(&["no-such.schema.json"]);
+    pair.a
+        .publish(&file, "aa", "none", Path::new("aa/no_such"), "public")
+        .complains(&["aa/no_such"]);
+}
+
+#[test]
+fn columns_missing_unknown_or_twice() {
+    refused("missing", "code,people\n35001,6930\n", SCHEMA, &["name"]);
+    refused(
+        "unknown",
+        "code,name,peeple\n35001,Acigné,6930\n",
+        SCHEMA,
+        &["peeple"],
+    );
+    refused(
+        "double",
+        "code,name,name\n35001,Acigné,Acigné\n",
+        SCHEMA,
+        &["name"],
+    );
+}
+
+#[test]
+fn a_row_of_100_mb() {
+    let pair = Pair::shared();
+    let path = pair.a.work.join("giant.csv");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
+    file.write_all(b"code,name,people\n35001,").unwrap();
+    let chunk = vec![b'x'; 1 << 20];
+    for _ in 0..100 {
+        file.write_all(&chunk).unwrap();
+    }
+    file.write_all(b",1\n").unwrap();
+    drop(file);
+    let schema = pair.a.write("giant.schema.json", SCHEMA);
+    let ran = pair
+        .a
+        .publish(&path, "aa", "giant", &schema, "public")
+        .expect_code(1);
+    ran.complains(&["line 2", "1048576"]);
+    not_entered(&pair, "giant");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read() {
+    let pair = Pair::shared();
+    let row = format!("35001,{},1\n", "x".repeat(10_000));
+    let path = pair.a.write(
+        "changing.csv",
+        format!("code,name,people\n{}", row.repeat(4_000)),
+    );
+    let schema = pair.a.write("changing.schema.json", SCHEMA);
+    let over = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (over, path) = (over.clone(), path.clone());
+        move || {
+            let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+            while !over.load(Ordering::SeqCst) {
+                file.write_all(b"35002,Amanlis,1\n").unwrap();
+                std::thread::yield_now();
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    });
+    let ran = pair.a.publish(&path, "aa", "changing", &schema, "public");
+    over.store(true, Ordering::SeqCst);
+    writer.join().unwrap();
+    ran.expect_code(1).complains(&["changing.csv", "changed"]);
+    not_entered(&pair, "changing");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn wrong_use_is_told_apart() {
+    let pair = Pair::shared();
+    let (file, schema) = pair.a.places("wrong-use", PLACES);
+    pair.a
+        .publish(&file, "aa", "Not A Name", &schema, "public")
+        .expect_code(2);
+    pair.a
+        .publish(&file, "aa", "wrong_use", &schema, "secret")
+        .expect_code(2)
+        .complains(&["public", "withheld"]);
+    pair.a
+        .publish(
+            Path::new("no-such-file.csv"),
+            "aa",
+            "wrong_use",
+            &schema,
+            "public",
+        )
+        .expect_code(2)
+        .complains(&["no-such-file.csv"]);
+    let ran = pair
+        .a
+        .publish(&file, "zz", "wrong_use", &schema, "public")
+        .complains(&["zz"]);
+    assert!(ran.code == 1 || ran.code == 2, "{ran}");
+}

@@ -1,0 +1,215 @@
+//! A registry that is down, slow, or shows a shorter log, seen from running nodes; and two
+//! processes in one directory.
+
+use std::net::TcpListener;
+
+use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries};
+use jingwei_tests::node::PLACES;
+use jingwei_tests::{Federation, Node};
+
+use crate::pair::Pair;
+
+const SQL: &str = "SELECT count(*) FROM aa.places";
+
+#[test]
+fn a_registry_that_is_down() {
+    let mut federation = Federation::start();
+    let node = Node::new(federation.dir.path(), "late");
+    node.init("aa", 1, "test@1:A", &[]).ok();
+    // Before it has joined, a node says what to do first.
+    node.run(&["serve"])
+        .expect_code(2)
+        .complains(&["jingwei join"]);
+    federation.registry.stop();
+    federation
+        .join(&node)
+        .expect_code(1)
+        .complains(&["registry"]);
+    node.run(&[
+        "join",
+        "https://nowhere",
+        "--root",
+        &federation.registry.fingerprint,
+    ])
+    .expect_code(2)
+    .complains(&["http://HOST:PORT"]);
+    federation.registry.start();
+    let wrong = "A".repeat(52);
+    node.run(&["join", &federation.registry.url(), "--root", &wrong])
+        .expect_code(3)
+        .complains(&["fingerprint"]);
+    node.run(&["join", &federation.registry.url(), "--root", "short"])
+        .expect_code(2);
+    federation.join(&node).ok();
+    federation.registry.stop();
+    federation
+        .registry
+        .enrol(&node.proposal("aa"))
+        .expect_code(1);
+}
+
+#[test]
+fn a_registry_that_never_answers() {
+    let mut pair = Pair::with_places();
+    pair.federation.registry.stop();
+    let liar = LyingRegistry::start(
+        pair.federation.registry.address,
+        Files::of(&pair.federation.registry.dir.join("log")),
+    );
+    liar.fall_silent();
+    for node in [&pair.a, &pair.b] {
+        assert_eq!(node.rows(SQL), ["3"]);
+    }
+    pair.b.stop();
+    pair.b.start();
+    assert_eq!(
+        pair.b.rows(SQL),
+        ["3"],
+        "a node starts while the registry is silent"
+    );
+    let mut newcomer = Node::new(pair.federation.dir.path(), "newcomer");
+    newcomer.init("cc", 1, "test@1:A", &[]).ok();
+    pair.federation
+        .join(&newcomer)
+        .expect_code(1)
+        .complains(&["registry", "no answer"]);
+    newcomer.stop();
+}
+
+#[test]
+fn a_registry_that_shows_a_shorter_log() {
+    let mut pair = Pair::with_places();
+    pair.b.run(&["doctor"]).ok();
+    pair.federation.registry.stop();
+    let dir = &pair.federation.registry.dir;
+    let all = entries(&dir.join("log"));
+    let files = Forger::new(dir).write(
+        &pair.federation.dir.path().join("short"),
+        &all[..all.len() - 1],
+    );
+    let liar = LyingRegistry::start(pair.federation.registry.address, files);
+    for node in [&pair.a, &pair.b] {
+        node.until("alarmed", |status| {
+            status
+                .alarms
+                .iter()
+                .any(|alarm| alarm.contains("hides entries"))
+        });
+        node.run(&["doctor"])
+            .expect_code(1)
+            .prints(&["problem", "hides entries"]);
+        // What was verified before still answers.
+        assert_eq!(node.rows(SQL), ["3"]);
+    }
+    // It is known after a restart, too.
+    pair.b.stop();
+    pair.b.start();
+    pair.b.until("alarmed", |status| {
+        status
+            .alarms
+            .iter()
+            .any(|alarm| alarm.contains("hides entries"))
+    });
+    assert_eq!(pair.b.rows(SQL), ["3"]);
+    drop(liar);
+}
+
+#[test]
+fn a_registry_that_alters_an_entry() {
+    let mut pair = Pair::with_places();
+    pair.federation.registry.stop();
+    let dir = &pair.federation.registry.dir;
+    let mut lie = entries(&dir.join("log"));
+    let last = lie.len() - 1;
+    lie[last] = jingwei_tests::lying_registry::altered(&lie[last], |text| {
+        text.replace("\"rows\":3", "\"rows\":4")
+    });
+    let files = Forger::new(dir).write(&pair.federation.dir.path().join("altered"), &lie);
+    let _liar = LyingRegistry::start(pair.federation.registry.address, files);
+    pair.b.until("alarmed", |status| {
+        status
+            .alarms
+            .iter()
+            .any(|alarm| alarm.contains("another history"))
+    });
+    pair.b
+        .run(&["doctor"])
+        .expect_code(1)
+        .prints(&["another history"]);
+    assert_eq!(pair.b.rows(SQL), ["3"]);
+}
+
+#[test]
+fn two_processes_in_one_directory() {
+    let pair = Pair::shared();
+    let ran = pair.a.run(&["serve", "--listen", "127.0.0.1:0"]);
+    ran.expect_code(2).complains(&["in use"]);
+    let registry = &pair.federation.registry;
+    let dir = registry.dir.display().to_string();
+    let ran = registry.run(&["serve", "--dir", &dir, "--listen", "127.0.0.1:0"]);
+    assert_ne!(ran.code, 0, "{ran}");
+    ran.complains(&["in use"]);
+    registry
+        .run(&["init", "--dir", &dir, "--name", "again"])
+        .complains(&["registry already"]);
+    assert_eq!(pair.b.rows("SELECT 1"), ["1"]);
+}
+
+#[test]
+fn a_port_in_use_and_wrong_settings() {
+    let federation = Federation::start();
+    let node = federation.joined("node", &["aa"]);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    node.run(&["serve", "--listen", &address])
+        .expect_code(1)
+        .complains(&[&address]);
+    std::fs::write(
+        node.dir.join("node.toml"),
+        "lisen = \"127.0.0.1:7100\"\n[query]\nseconds = \"soon\"\n",
+    )
+    .unwrap();
+    // Both errors at once, and no port was bound.
+    node.run(&["serve"])
+        .expect_code(2)
+        .complains(&["lisen", "listen", "query.seconds"]);
+}
+
+#[test]
+fn keys_that_others_may_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let federation = Federation::start();
+    let node = federation.joined("node", &["aa"]);
+    let key = node.dir.join("agencies/aa/signing.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = node
+        .run(&["serve", "--listen", "127.0.0.1:0"])
+        .complains(&["signing.pem", "chmod 600"]);
+    assert_ne!(ran.code, 0);
+}
+
+#[test]
+fn a_command_without_a_node_says_how_to_start_it() {
+    let federation = Federation::start();
+    let node = federation.joined("node", &["aa"]);
+    let (file, schema) = node.places("places", PLACES);
+    for ran in [
+        node.run(&["find"]),
+        node.sql("SELECT 1", &[]),
+        node.run(&["doctor"]),
+        node.publish(&file, "aa", "places", &schema, "public"),
+    ] {
+        ran.expect_code(1).complains(&["jingwei serve"]);
+    }
+    // A socket that a killed node left behind is no node either.
+    let mut node = node;
+    federation.registry.enrol(&node.proposal("aa")).ok();
+    node.start();
+    node.until_announced();
+    node.kill9();
+    node.sql("SELECT 1", &[])
+        .expect_code(1)
+        .complains(&["jingwei serve"]);
+    node.start();
+    assert_eq!(node.rows("SELECT 1"), ["1"]);
+}

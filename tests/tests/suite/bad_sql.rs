@@ -1,0 +1,108 @@
+//! Questions that cannot be answered: what is wrong, and what might have been meant.
+
+use crate::pair::Pair;
+
+fn asked(sql: &str, code: i32, words: &[&str]) {
+    let pair = Pair::shared();
+    let ran = pair
+        .b
+        .sql(sql, &["--format", "csv"])
+        .expect_code(code)
+        .complains(words);
+    assert_eq!(ran.stdout, "", "{ran}");
+}
+
+#[test]
+fn wrong_sql() {
+    asked("SELEC 1", 2, &[]);
+    asked("SELECT code FROM aa.places WHERE", 2, &[]);
+    asked("SELECT code FROM aa.places GROUP BY name", 2, &["code"]);
+    asked("", 2, &[]);
+    asked("SELECT 1; SELECT 2", 2, &[]);
+}
+
+#[test]
+fn sql_that_does_something_else_than_read() {
+    for sql in [
+        "DELETE FROM aa.places",
+        "INSERT INTO aa.places VALUES ('35001', 'x', 1)",
+        "UPDATE aa.places SET people = 0",
+        "DROP TABLE aa.places",
+        "CREATE TABLE t AS SELECT * FROM aa.places",
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+        "COPY (SELECT 1) TO '/tmp/x.csv'",
+        "SET datafusion.execution.batch_size = 1",
+        "EXPLAIN SELECT * FROM aa.places",
+    ] {
+        asked(sql, 2, &["only queries"]);
+    }
+    assert!(!std::path::Path::new("/tmp/x.csv").exists());
+}
+
+#[test]
+fn sql_that_recurses() {
+    asked(
+        "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) SELECT * FROM t",
+        2,
+        &["recursive"],
+    );
+}
+
+#[test]
+fn tables_and_columns_that_are_not_there_with_the_nearest() {
+    asked(
+        "SELECT * FROM aa.plases",
+        1,
+        &["plases", "nearest", "aa.places"],
+    );
+    asked("SELECT * FROM ab.places", 1, &["ab.places", "nearest"]);
+    asked(
+        "SELECT * FROM zz.nothing_like_it",
+        1,
+        &["zz.nothing_like_it"],
+    );
+    asked("SELECT * FROM aa.\"places@9\"", 1, &["places@9"]);
+    asked("SELECT peple FROM aa.places", 1, &["peple", "people"]);
+    asked("SELECT * FROM information_schema.tables", 1, &[]);
+}
+
+#[test]
+fn limits_stop_a_question() {
+    let pair = Pair::shared();
+    // 4 to the power of 14 rows, which nobody computes in a second.
+    let tables: Vec<String> = (0..14).map(|n| format!("aa.places t{n}")).collect();
+    let sql = format!(
+        "SELECT count(*), max(t0.people + t13.people) FROM {}",
+        tables.join(", ")
+    );
+    pair.b
+        .sql(&sql, &["--timeout", "1"])
+        .expect_code(1)
+        .complains(&["stopped"]);
+    let ran = pair
+        .b
+        .sql(
+            "SELECT * FROM aa.places",
+            &["--format", "csv", "--max-rows", "2"],
+        )
+        .expect_code(1);
+    ran.complains(&["stopped", "rows"]);
+    pair.b
+        .run(&["describe", "aa/plases"])
+        .expect_code(1)
+        .complains(&["aa/plases"]);
+}
+
+#[test]
+fn a_question_from_an_agency_that_is_not_here() {
+    let pair = Pair::shared();
+    let ran = pair
+        .b
+        .sql("SELECT 1", &["--agency", "aa"])
+        .complains(&["aa"]);
+    assert!(ran.code == 1 || ran.code == 2, "{ran}");
+    pair.b.run(&["sql"]).expect_code(2);
+    pair.b
+        .run(&["sql", "SELECT 1", "--format", "xml"])
+        .expect_code(2);
+}

@@ -1,0 +1,183 @@
+//! `kill -9` of the registry at random moments under load: what was acknowledged is there.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use jingwei_proto::dsse::Envelope;
+use jingwei_registry::fault::Blame;
+use jingwei_registry::submit::Submitter;
+use jingwei_tests::Federation;
+use jingwei_tests::keyring::Agent;
+use jingwei_tests::local::runtime;
+use jingwei_tests::reading::LogFiles;
+use jingwei_tests::seeded::Seeded;
+use tokio::sync::Notify;
+
+const ROUNDS: usize = 40;
+/// More than the rounds use up.
+const STATEMENTS: usize = 6_500;
+/// Statements on their way at once.
+const CLIENTS: usize = 64;
+/// Acknowledged in a round before it is killed, on average.
+const ENOUGH: usize = 100;
+
+/// What the registry has acknowledged, and what is still to be submitted.
+#[derive(Default)]
+struct Books {
+    waiting: Vec<usize>,
+    acknowledged: HashMap<usize, (u64, Arc<str>)>,
+}
+
+struct Load {
+    statements: Vec<Envelope>,
+    books: Mutex<Books>,
+    acknowledgement: Notify,
+    over: AtomicBool,
+}
+
+impl Load {
+    fn acknowledged(&self) -> usize {
+        self.books.lock().unwrap().acknowledged.len()
+    }
+
+    /// Submits statement after statement until the registry is gone or none is left.
+    async fn submit(self: Arc<Self>, submitter: Submitter) {
+        while !self.over.load(Ordering::SeqCst) {
+            let Some(next) = self.books.lock().unwrap().waiting.pop() else {
+                return;
+            };
+            match submitter.submit(&self.statements[next]).await {
+                Ok(accepted) => {
+                    let before = self
+                        .books
+                        .lock()
+                        .unwrap()
+                        .acknowledged
+                        .insert(next, (accepted.index, accepted.checkpoint));
+                    assert!(before.is_none());
+                    self.acknowledgement.notify_one();
+                }
+                Err(fault) => {
+                    assert!(
+                        matches!(
+                            fault.blame,
+                            Blame::Unavailable
+                                | Blame::Cancelled
+                                | Blame::Internal
+                                | Blame::Overloaded
+                        ),
+                        "a good statement was refused: {fault:?}"
+                    );
+                    // Whether it was entered is not known; it is submitted again.
+                    self.books.lock().unwrap().waiting.push(next);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_registry_acknowledged_survives_kill_9() {
+    let mut federation = Federation::start();
+    let agents: Vec<Agent> = (0..4u8)
+        .map(|n| Agent::new(&federation.registry, &format!("a{n}"), n + 1))
+        .collect();
+    for agent in &agents {
+        let enrolment = agent.enrolment(&federation.registry);
+        runtime()
+            .block_on(federation.registry.submitter().submit(&enrolment))
+            .unwrap();
+    }
+    let statements: Vec<Envelope> = (0..STATEMENTS)
+        .map(|n| agents[n % 4].dataset(&format!("d{n}")))
+        .collect();
+    let mut random = Seeded::new(0x0de5_1a7e);
+    let mut waiting: Vec<usize> = (0..STATEMENTS).collect();
+    for at in (1..waiting.len()).rev() {
+        waiting.swap(at, random.below(at + 1));
+    }
+    let load = Arc::new(Load {
+        statements,
+        books: Mutex::new(Books {
+            waiting,
+            acknowledged: HashMap::new(),
+        }),
+        acknowledgement: Notify::new(),
+        over: AtomicBool::new(false),
+    });
+    federation.registry.kill9();
+    for round in 0..ROUNDS {
+        if round % 5 == 4 {
+            // While it starts, or finishes what the last crash cut off.
+            federation.registry.spawn();
+            std::thread::sleep(random.millis(60));
+            federation.registry.kill9();
+        }
+        one_round(&mut federation, &load, &mut random);
+    }
+    finish(&mut federation, &load);
+}
+
+fn one_round(federation: &mut Federation, load: &Arc<Load>, random: &mut Seeded) {
+    federation.registry.start();
+    load.over.store(false, Ordering::SeqCst);
+    let submitter = federation.registry.submitter();
+    let enough = (load.acknowledged() + random.below(2 * ENOUGH)).min(STATEMENTS - 1);
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| runtime().spawn(load.clone().submit(submitter.clone())))
+        .collect();
+    // Somewhere in the work for some statement or other; the pause makes it any moment of it.
+    while load.acknowledged() <= enough {
+        runtime().block_on(load.acknowledgement.notified());
+    }
+    std::thread::sleep(random.millis(20));
+    federation.registry.kill9();
+    load.over.store(true, Ordering::SeqCst);
+    for client in clients {
+        runtime().block_on(client).unwrap();
+    }
+}
+
+fn finish(federation: &mut Federation, load: &Arc<Load>) {
+    let rounds = load.acknowledged();
+    federation.registry.start();
+    load.over.store(false, Ordering::SeqCst);
+    let submitter = federation.registry.submitter();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| runtime().spawn(load.clone().submit(submitter.clone())))
+        .collect();
+    for client in clients {
+        runtime().block_on(client).unwrap();
+    }
+    federation.registry.stop();
+    let books = load.books.lock().unwrap();
+    assert_eq!(
+        (books.waiting.len(), books.acknowledged.len()),
+        (0, STATEMENTS)
+    );
+    println!("{rounds} acknowledgements before the last of {ROUNDS} kills, {STATEMENTS} in all");
+
+    let log = LogFiles::read(&federation.registry.dir.join("log"));
+    // The root, four agencies, and each statement once.
+    assert_eq!(log.size(), 5 + STATEMENTS as u64);
+    assert!(!log.repeats());
+    let mut notes: Vec<&Arc<str>> = Vec::new();
+    for (statement, (index, note)) in &books.acknowledged {
+        assert_eq!(
+            log.envelopes[*index as usize],
+            load.statements[*statement].to_bytes(),
+            "entry {index}"
+        );
+        notes.push(note);
+    }
+    notes.sort();
+    notes.dedup();
+    for note in notes {
+        assert!(
+            log.holds(note),
+            "a checkpoint that was handed out is not of this history:\n{note}"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Everything that takes more than one crate: real processes, liars, crashes, bad input.
+//!
+//! One test program for all of it, because linking is what takes the time.
+
+mod adversary_evidence;
+mod adversary_peer;
+mod adversary_registry;
+mod bad_files;
+mod bad_registry;
+mod bad_sql;
+mod bad_statements;
+mod crash_node;
+mod crash_registry;
+mod e2e;
+mod pair;
+mod readme;
+mod services;

@@ -1,0 +1,180 @@
+//! What the README says, done word for word.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use jingwei_tests::Ran;
+use jingwei_tests::programs::{command, free_address, program, signal};
+
+fn file(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The blocks of `language` in the part of a page below a heading, up to the next of its level.
+fn blocks(page: &str, heading: &str, language: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    let mut within = heading.is_empty();
+    for line in page.lines() {
+        match &mut open {
+            Some(_) if line.trim_end() == "```" => blocks.extend(open.take()),
+            Some(block) => *block += &format!("{line}\n"),
+            None if line.starts_with("## ") && !heading.is_empty() => within = line == heading,
+            None if within && line.trim_end() == format!("```{language}") => {
+                open = Some(String::new())
+            }
+            // A block of another language, which may hold lines that look like headings.
+            None if line.starts_with("```") && line.trim_end() != "```" => open = None,
+            None => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn run_your_own_works_word_for_word() {
+    let blocks = blocks(&file("README.md"), "## Run your own", "sh");
+    assert!(
+        blocks.len() >= 6,
+        "the README's section has {} blocks of sh",
+        blocks.len()
+    );
+    let mut script = blocks.join("\n");
+    // The README's ports may be in use here.
+    for port in [7000, 7101, 7102] {
+        let here = free_address().port().to_string();
+        assert!(
+            script.contains(&format!("127.0.0.1:{port}")),
+            "the README no longer uses port {port}"
+        );
+        script = script.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{here}"));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let own = program("jingwei");
+    let path = format!(
+        "{}:{}",
+        own.parent().unwrap().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let mut bash = Command::new("bash");
+    for (variable, _) in std::env::vars().filter(|(name, _)| name.starts_with("JINGWEI_")) {
+        bash.env_remove(variable);
+    }
+    bash.args(["-eu", "-c", &script])
+        .env("PATH", path)
+        .current_dir(dir.path())
+        .stdin(std::process::Stdio::null());
+    // A group of its own, so that servers that a failing script leaves behind can be ended.
+    bash.process_group(0);
+    let child = bash
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let group = Group(child.id());
+    let output = child.wait_with_output().unwrap();
+    drop(group);
+    let ran = Ran {
+        what: script,
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    if ran.code != 0 {
+        for log in ["registry.log", "national.log", "north.log"] {
+            let text = std::fs::read_to_string(dir.path().join(log)).unwrap_or_default();
+            eprintln!("--- {log}\n{text}");
+        }
+    }
+    let ran = ran.ok();
+    let ran = ran.prints(&[
+        "/registry/1\n",
+        "all is well",
+        "published   land.north/schools@1",
+        "refused with exit code 1",
+        "ninety-seven",
+        "land.north/schools@1",
+        "Harbour School",
+        "School at the Old Mill",
+        "VALID: land asked",
+        "School buses 2026",
+        "Transport Act, s. 12",
+    ]);
+    assert!(!ran.stdout.contains("INVALID"), "{ran}");
+    assert!(
+        !dir.path().join("north/node.sock").exists(),
+        "the node has not stopped in order"
+    );
+}
+
+/// A process group; all of it is ended when this is dropped.
+struct Group(u32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = Command::new("sh")
+            .args(["-c", &format!("kill -KILL -- -{} 2>/dev/null", self.0)])
+            .status();
+    }
+}
+
+#[test]
+fn both_languages_show_the_same_commands() {
+    let (english, chinese) = (file("README.md"), file("README.zh-CN.md"));
+    for language in ["sh", "bash", "python"] {
+        let commands = |page: &str| -> Vec<String> {
+            let blocks = blocks(page, "", language);
+            let lines = blocks.iter().flat_map(|block| block.lines());
+            lines
+                .map(|line| {
+                    line.split(" # ")
+                        .next()
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned()
+                })
+                .filter(|line| !line.starts_with('#'))
+                .collect()
+        };
+        assert_eq!(
+            commands(&chinese),
+            commands(&english),
+            "blocks of {language}"
+        );
+    }
+}
+
+#[test]
+fn the_demo_s_tour_ends_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = dir.path().join("kept");
+    let ran = Ran::run(
+        command("jingwei")
+            .args(["demo", "--once", "--quiet", "--dir"])
+            .arg(&kept)
+            .current_dir(dir.path()),
+    )
+    .ok();
+    let plain = format!("{}{}", ran.stdout, ran.stderr).replace(['\u{202f}', ','], "");
+    for word in ["2826", "152", "20", "VALID", "INVALID"] {
+        assert!(plain.contains(word), "‘{word}’ is missing in\n{ran}");
+    }
+    assert!(kept.is_dir(), "--dir keeps the federation");
+}
+
+#[test]
+fn interrupting_the_demo_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = jingwei_tests::child::Child::start(
+        "demo",
+        command("jingwei").arg("demo").current_dir(dir.path()),
+    );
+    let id = demo.id();
+    demo.line("");
+    signal("INT", id);
+    // Whether it had come far or not, nothing of it runs any more.
+    let status = demo.stop("INT");
+    assert!(status.code() != Some(101), "{status}");
+}
