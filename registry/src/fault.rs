@@ -267,7 +267,13 @@ impl Fault {
         let blame = Blame::from_code(status.code());
         match status.source() {
             // A connection that could not be made or broke: the cause says more than the status.
-            Some(source) if matches!(blame, Blame::Internal | Blame::Unavailable) => {
+            // ‘Cancelled’ with a cause is such a break, too, and nobody's change of mind.
+            Some(source)
+                if matches!(
+                    blame,
+                    Blame::Internal | Blame::Unavailable | Blame::Cancelled
+                ) =>
+            {
                 Fault::from_transport(source)
             }
             _ => Fault::new(blame, status.message()),

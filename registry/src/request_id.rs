@@ -51,9 +51,15 @@ impl RequestId {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Runs a future on behalf of this request; needed where work is spawned.
+    /// Runs a future on behalf of this request; needed where work is spawned. What it logs
+    /// stands in the request's span, which a new task would otherwise leave.
     pub fn scope<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, work)
+        let current = Span::current();
+        let span = match current.is_none() {
+            true => span(&self, None),
+            false => current,
+        };
+        CURRENT.scope(self, work.instrument(span))
     }
 
     /// The id as text.
@@ -111,8 +117,8 @@ async fn identify(mut request: Request, next: Next) -> Response {
     let span = span(&id, request.extensions().get());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let started = Instant::now();
-    let answer = id.clone().scope(next.run(request)).instrument(span.clone());
-    let mut response = answer.await;
+    let answer = CURRENT.scope(id.clone(), next.run(request));
+    let mut response = answer.instrument(span.clone()).await;
     id.attach(response.headers_mut());
     span.in_scope(|| {
         let (status, elapsed) = (response.status().as_u16(), started.elapsed());

@@ -2,24 +2,42 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child as Process, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::programs::signal;
 
 /// How long a server may take to start or to stop, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running server.
 pub struct Child {
     name: String,
     process: Process,
-    // Only so that servers can be shared between tests; one at a time waits for lines.
-    lines: Mutex<Receiver<String>>,
-    log: Arc<Mutex<Vec<String>>>,
+    heard: Arc<Heard>,
     readers: Vec<JoinHandle<()>>,
+}
+
+/// What a server has printed, and the news that it has printed more.
+#[derive(Default)]
+struct Heard {
+    lines: Mutex<Lines>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// Of both outputs, and whether it was standard output.
+    all: Vec<(String, bool)>,
+    /// Outputs that have ended.
+    ended: usize,
+}
+
+impl Heard {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Child {
@@ -32,59 +50,76 @@ impl Child {
         let mut process = command
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (sender, lines) = mpsc::channel();
+        let heard = Arc::new(Heard::default());
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
         let readers = vec![
-            follow(stdout, log.clone(), Some(sender)),
-            follow(stderr, log.clone(), None),
+            follow(stdout, heard.clone(), true),
+            follow(stderr, heard.clone(), false),
         ];
         Child {
             name: name.to_owned(),
             process,
-            lines: Mutex::new(lines),
-            log,
+            heard,
             readers,
         }
     }
 
     /// Waits for a line on standard output that begins with `prefix`, and returns the rest.
-    pub fn line(&mut self, prefix: &str) -> String {
+    #[track_caller]
+    pub fn line(&self, prefix: &str) -> String {
+        self.until(prefix, |line, stdout| {
+            let rest = line.strip_prefix(prefix).filter(|_| stdout)?;
+            Some(rest.trim().to_owned())
+        })
+    }
+
+    /// Waits for a line with `words` in it, on either output, and returns it.
+    #[track_caller]
+    pub fn logged(&self, words: &str) -> String {
+        self.until(words, |line, _| {
+            line.contains(words).then(|| line.to_owned())
+        })
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, wanted: impl Fn(&str, bool) -> Option<String>) -> String {
         let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.heard.lines();
+        let mut seen = 0;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
-            match lines.recv_timeout(left) {
-                Ok(line) => {
-                    if let Some(rest) = line.strip_prefix(prefix) {
-                        return rest.trim().to_owned();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    panic!(
-                        "{} did not say ‘{prefix}’ within {PATIENCE:?}:\n{}",
-                        self.name,
-                        self.log().join("\n")
-                    )
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    let status = self.process.wait();
-                    panic!(
-                        "{} ended ({status:?}) before it said ‘{prefix}’:\n{}",
-                        self.name,
-                        self.log().join("\n")
-                    )
-                }
+            let fresh = &lines.all[seen..];
+            if let Some(found) = fresh
+                .iter()
+                .find_map(|(line, stdout)| wanted(line, *stdout))
+            {
+                return found;
             }
+            seen = lines.all.len();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if lines.ended == 2 || left.is_zero() {
+                // Dropping this prints what it has said.
+                let why = if left.is_zero() {
+                    "in time"
+                } else {
+                    "before it ended"
+                };
+                panic!("{} did not say ‘{what}’ {why}", self.name);
+            }
+            lines = match self.heard.more.wait_timeout(lines, left) {
+                Ok((lines, _)) => lines,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
         }
     }
 
     /// Everything it has printed so far, on both outputs.
     pub fn log(&self) -> Vec<String> {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.heard
+            .lines()
+            .all
+            .iter()
+            .map(|(line, _)| line.clone())
+            .collect()
     }
 
     /// Its process id.
@@ -98,20 +133,16 @@ impl Child {
     }
 
     /// Asks it to stop with the signal `name` (`TERM`, `INT`) and waits until it has.
+    #[track_caller]
     pub fn stop(mut self, name: &str) -> ExitStatus {
         signal(name, self.process.id());
-        let deadline = Instant::now() + PATIENCE;
-        // Its outputs end when it does.
-        for reader in self.readers.drain(..) {
-            while !reader.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            assert!(
-                reader.is_finished(),
-                "{} did not stop within {PATIENCE:?}",
-                self.name
-            );
-        }
+        let ended = |lines: &mut Lines| lines.ended < 2;
+        let waited = self
+            .heard
+            .more
+            .wait_timeout_while(self.heard.lines(), PATIENCE, ended);
+        let late = waited.map_or_else(|poisoned| poisoned.into_inner().1, |(_, late)| late);
+        assert!(!late.timed_out(), "{} did not stop in time", self.name);
         self.process.wait().expect("it was started here")
     }
 
@@ -137,12 +168,11 @@ impl Drop for Child {
 
 fn follow<R: Read + Send + 'static>(
     output: Option<R>,
-    log: Arc<Mutex<Vec<String>>>,
-    lines: Option<mpsc::Sender<String>>,
+    heard: Arc<Heard>,
+    stdout: bool,
 ) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let Some(output) = output else { return };
-        let mut output = BufReader::new(output);
+        let mut output = BufReader::new(output.expect("both outputs are pipes"));
         let mut bytes = Vec::new();
         while output
             .read_until(b'\n', &mut bytes)
@@ -150,12 +180,10 @@ fn follow<R: Read + Send + 'static>(
         {
             let line = String::from_utf8_lossy(&bytes).trim_end().to_owned();
             bytes.clear();
-            log.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(line.clone());
-            if let Some(lines) = &lines {
-                let _ = lines.send(line);
-            }
+            heard.lines().all.push((line, stdout));
+            heard.more.notify_all();
         }
+        heard.lines().ended += 1;
+        heard.more.notify_all();
     })
 }

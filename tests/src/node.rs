@@ -221,24 +221,10 @@ impl Node {
         }
     }
 
-    /// Waits until it has logged a line with these words.
+    /// Waits until it has logged a line with these words, and returns it.
     #[track_caller]
     pub fn until_log(&self, words: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let found = self.log().into_iter().find(|line| line.contains(words));
-            match found {
-                Some(line) => return line,
-                None if Instant::now() > deadline => {
-                    panic!(
-                        "{} did not log ‘{words}’ within {PATIENCE:?}:\n{}",
-                        self.name,
-                        self.log().join("\n")
-                    )
-                }
-                None => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+        self.child.as_ref().expect("it runs").logged(words)
     }
 
     /// Waits until it has verified more than `index` entries of the log.

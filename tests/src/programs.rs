@@ -61,7 +61,7 @@ impl Ran {
             .spawn()
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         let pid = child.id();
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(1);
         std::thread::spawn(move || sender.send(child.wait_with_output()));
         let output = match receiver.recv_timeout(PATIENCE) {
             Ok(output) => output.unwrap_or_else(|error| panic!("{what}: {error}")),

@@ -47,7 +47,7 @@ impl Registry {
     /// Starts it and waits until it serves.
     pub fn start(&mut self) {
         self.spawn();
-        let child = self.child.as_mut().expect("it was just started");
+        let child = self.child.as_ref().expect("it was just started");
         let place = child.line("registry of ");
         assert!(
             place.ends_with(&format!("at http://{}", self.address)),

@@ -9,6 +9,7 @@ use jingwei_registry::disk::{DirLock, Disk};
 use jingwei_registry::enrolment::propose;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
+use jingwei_registry::source::SourceError;
 
 use super::{Place, failed, runtime, shell, wrong_use};
 use crate::agency::HostedAgency;
@@ -115,18 +116,21 @@ fn join_fault(error: MembershipError) -> Fault {
     let blame = match &error {
         MembershipError::NotJoined(_)
         | MembershipError::Other { .. }
-        | MembershipError::Source(_) => Blame::WrongUse,
+        | MembershipError::Source(SourceError::Address(_)) => Blame::WrongUse,
         MembershipError::Replica(ReplicaError::Misbehaviour(_)) => Blame::Unverified,
-        MembershipError::Replica(ReplicaError::Source(_)) => Blame::Unavailable,
+        MembershipError::Source(_) | MembershipError::Replica(ReplicaError::Source(_)) => {
+            Blame::Unavailable
+        }
         MembershipError::Replica(_) | MembershipError::File { .. } => Blame::Internal,
     };
     let fault = Fault::new(blame, error.to_string());
     match error {
+        MembershipError::Source(SourceError::Address(_)) => fault,
         MembershipError::Replica(ReplicaError::Misbehaviour(Misbehaviour::OtherRoot(_))) => fault
             .advise(
                 "do not join: ask the registry's keepers for the fingerprint, over another line",
             ),
-        MembershipError::Replica(ReplicaError::Source(_)) => {
+        MembershipError::Source(_) | MembershipError::Replica(ReplicaError::Source(_)) => {
             fault.advise("is the registry running, and the address right?")
         }
         _ => fault,

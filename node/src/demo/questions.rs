@@ -48,7 +48,7 @@ pub async fn vertical(tour: &mut Tour<'_>) -> Result<Answer, Fault> {
     let answer = ask(tour, ASKER, VERTICAL, false).await?;
     check_vertical(tour, &answer)?;
     tour.screen.aside(
-        "Three published populations of one métropole: totale counts some people twice, municipale \
+        "Three published populations of one métropole: totale counts some people twice, municipale\n\
          counts each once, and of the first the source does not say what it counts.",
     );
     Ok(answer)

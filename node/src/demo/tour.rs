@@ -48,23 +48,7 @@ impl<'a> Tour<'a> {
             self.screen.broke_off(fault);
         }
         self.screen.gap();
-        if self.failures == 0 {
-            self.screen.say(&format!(
-                "All {} checks of the tour came out as they must.",
-                self.checks
-            ));
-            return Ok(());
-        }
-        let things = if self.failures == 1 {
-            "1 thing".to_owned()
-        } else {
-            format!("{} things", self.failures)
-        };
-        Err(Fault::new(
-            Blame::Internal,
-            format!("{things} on the tour did not come out as must be"),
-        )
-        .advise("each is marked ✗ above, with what was expected and what was found"))
+        verdict(self.checks, self.failures).map(|good| self.screen.say(&good))
     }
 
     async fn stops(&mut self) -> Result<(), Fault> {
@@ -81,5 +65,40 @@ impl<'a> Tour<'a> {
         if !self.screen.check(what, found, expected) {
             self.failures += 1;
         }
+    }
+}
+
+/// What the tour comes to: it is good only if nothing at all went wrong.
+fn verdict(checks: usize, failures: usize) -> Result<String, Fault> {
+    let things = match failures {
+        0 => {
+            return Ok(format!(
+                "All {checks} checks of the tour came out as they must."
+            ));
+        }
+        1 => "1 thing on the tour did".to_owned(),
+        more => format!("{more} things on the tour did"),
+    };
+    Err(
+        Fault::new(Blame::Internal, format!("{things} not come out as must be"))
+            .advise("each is marked ✗ above, with what was expected and what was found"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_fails_the_tour() {
+        assert!(verdict(12, 0).is_ok());
+        assert_eq!(verdict(12, 1).unwrap_err().exit_code(), 1);
+    }
+
+    #[test]
+    fn a_wrong_result_is_found() {
+        let screen = Screen::new(true);
+        assert!(screen.check("the same", &1, &1));
+        assert!(!screen.check("another", &1, &2));
     }
 }

@@ -139,58 +139,109 @@ impl Party<'_> {
     }
 }
 
-/// Reads a message and checks that `from` signed it in this federation.
-fn open(
+/// A message as it came: read, and nothing of it verified.
+pub struct Unverified {
+    envelope: Envelope,
+    statement: Statement,
+}
+
+impl Unverified {
+    /// Reads a message.
+    pub fn read(bytes: &[u8]) -> Result<Unverified, Fault> {
+        let malformed = |reason: String| Fault::new(Blame::Malformed, reason);
+        let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
+        let statement =
+            Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
+        Ok(Unverified {
+            envelope,
+            statement,
+        })
+    }
+
+    /// Who says that it sent the message.
+    pub fn sender(&self) -> Result<&AgencyId, Fault> {
+        self.statement
+            .head
+            .agency
+            .as_ref()
+            .ok_or_else(|| Fault::new(Blame::Malformed, "the message names no agency"))
+    }
+
+    /// To whom it is, as far as it is one that a provider takes.
+    pub fn audience(&self) -> Result<&AgencyId, Fault> {
+        match &self.statement.predicate {
+            Predicate::Request(Request { audience, .. })
+            | Predicate::Acknowledgement(Acknowledgement { audience, .. }) => Ok(audience),
+            _ => Err(Fault::new(
+                Blame::Malformed,
+                "the message is neither a request nor an acknowledgement",
+            )),
+        }
+    }
+
+    /// Checks that `from` signed it in this federation.
+    fn verify(
+        self,
+        federation: &FederationId,
+        from: &AgencyId,
+        key: &PublicKey,
+    ) -> Result<(Envelope, Statement), Fault> {
+        let Unverified {
+            envelope,
+            statement,
+        } = self;
+        if statement.head.federation != *federation {
+            return Err(Fault::new(
+                Blame::Malformed,
+                "the message belongs to another federation",
+            )
+            .at(from));
+        }
+        if statement.head.agency.as_ref() != Some(from) {
+            return Err(
+                Fault::new(Blame::Unverified, format!("the message is not from {from}")).at(from),
+            );
+        }
+        envelope.verify(key).map_err(|_| {
+            Fault::new(
+                Blame::Forged,
+                format!("the message is not signed with the key of {from}"),
+            )
+            .at(from)
+        })?;
+        Ok((envelope, statement))
+    }
+}
+
+/// Reads and verifies what a provider sent back. Bytes that are no message do not verify, whereas
+/// a provider that calls a request malformed speaks of the question.
+fn open_reply(
     bytes: &[u8],
     federation: &FederationId,
     from: &AgencyId,
     key: &PublicKey,
 ) -> Result<(Envelope, Statement), Fault> {
-    let malformed = |reason: String| Fault::new(Blame::Malformed, reason).at(from);
-    let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
-    let statement =
-        Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
-    if statement.head.federation != *federation {
-        return Err(malformed(
-            "the message belongs to another federation".into(),
-        ));
-    }
-    if statement.head.agency.as_ref() != Some(from) {
-        return Err(
-            Fault::new(Blame::Unverified, format!("the message is not from {from}")).at(from),
-        );
-    }
-    envelope.verify(key).map_err(|_| {
-        Fault::new(
-            Blame::Forged,
-            format!("the message is not signed with the key of {from}"),
-        )
-        .at(from)
-    })?;
-    Ok((envelope, statement))
-}
-
-/// Who says it is asking, before anything is verified.
-pub fn claimed_sender(bytes: &[u8]) -> Result<AgencyId, Fault> {
-    let malformed = |reason: String| Fault::new(Blame::Malformed, reason);
-    let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
-    let statement =
-        Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
-    statement
-        .head
-        .agency
-        .ok_or_else(|| malformed("the message names no agency".into()))
+    let opened = Unverified::read(bytes)
+        .map_err(|fault| fault.at(from))
+        .and_then(|message| message.verify(federation, from, key));
+    opened.map_err(|fault| match fault.blame {
+        Blame::Malformed => Fault {
+            blame: Blame::Unverified,
+            ..fault
+        },
+        _ => fault,
+    })
 }
 
 /// A request, verified as one from `from` to `audience` that is in time.
 pub fn verify_request(
-    bytes: &[u8],
+    message: Unverified,
     federation: &FederationId,
     from: &AgencyId,
     key: &PublicKey,
     now: Time,
 ) -> Result<Message<Request>, Fault> {
-    let (envelope, statement) = open(bytes, federation, from, key)?;
+    let (envelope, statement) = message.verify(federation, from, key)?;
     let head = statement.head;
     let Predicate::Request(body) = statement.predicate else {
         return Err(Fault::new(Blame::Malformed, "the ticket is not a request").at(from));
@@ -244,7 +295,7 @@ pub fn verify_acceptance(
     key: &PublicKey,
 ) -> Result<Message<Acceptance>, Fault> {
     let provider = &request.body.audience;
-    let (envelope, statement) = open(bytes, &request.head.federation, provider, key)?;
+    let (envelope, statement) = open_reply(bytes, &request.head.federation, provider, key)?;
     let fits = follows(
         &statement,
         &request.head,
@@ -268,7 +319,7 @@ pub fn verify_receipt(
     provider: &AgencyId,
     key: &PublicKey,
 ) -> Result<Message<Receipt>, Fault> {
-    let (envelope, statement) = open(bytes, &acceptance.head.federation, provider, key)?;
+    let (envelope, statement) = open_reply(bytes, &acceptance.head.federation, provider, key)?;
     let fits = follows(
         &statement,
         &acceptance.head,
@@ -289,14 +340,14 @@ pub fn verify_receipt(
 
 /// An acknowledgement, verified as that of `requester` for the receipt with this digest.
 pub fn verify_acknowledgement(
-    bytes: &[u8],
+    message: Unverified,
     federation: &FederationId,
     provider: &AgencyId,
     requester: &AgencyId,
     key: &PublicKey,
     expected: impl Fn(&str) -> Option<(Digest, AnswerDigest)>,
 ) -> Result<Message<Acknowledgement>, Fault> {
-    let (envelope, statement) = open(bytes, federation, requester, key)?;
+    let (envelope, statement) = message.verify(federation, requester, key)?;
     let head = statement.head;
     let Predicate::Acknowledgement(body) = statement.predicate else {
         return Err(unfit(requester, "acknowledgement"));
@@ -314,21 +365,6 @@ pub fn verify_acknowledgement(
         head,
         body,
     })
-}
-
-/// The audience of an acknowledgement, before anything is verified.
-pub fn claimed_audience(bytes: &[u8]) -> Result<AgencyId, Fault> {
-    let malformed = |reason: String| Fault::new(Blame::Malformed, reason);
-    let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
-    let statement =
-        Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
-    match statement.predicate {
-        Predicate::Request(Request { audience, .. })
-        | Predicate::Acknowledgement(Acknowledgement { audience, .. }) => Ok(audience),
-        _ => Err(malformed(
-            "the message is neither a request nor an acknowledgement".into(),
-        )),
-    }
 }
 
 fn chain(nonce: &str) -> String {

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::ACKNOWLEDGE;
 use super::ledger::Place;
-use super::messages::{self, Message};
+use super::messages::{self, Message, Unverified};
 use crate::agency::HostedAgency;
 use crate::journals::Kind;
 use crate::node::Node;
@@ -51,11 +51,12 @@ struct Accepted {
 impl Provider {
     async fn accept(&self, peer: PeerKey, ticket: &[u8]) -> Result<Accepted, Fault> {
         let node = &self.0;
-        let requester = messages::claimed_sender(ticket)?;
+        let message = Unverified::read(ticket)?;
+        let requester = message.sender()?.clone();
         let member = node.member(&requester)?;
         connected_as(node, &requester, peer)?;
         let request = messages::verify_request(
-            ticket,
+            message,
             &node.membership.federation,
             &requester,
             &member.key,
@@ -125,18 +126,19 @@ impl Provider {
 
     async fn acknowledge(&self, peer: PeerKey, body: &[u8]) -> Result<(), Fault> {
         let node = &self.0;
-        let requester = messages::claimed_sender(body)?;
+        let message = Unverified::read(body)?;
+        let requester = message.sender()?.clone();
         let member = node.member(&requester)?;
         connected_as(node, &requester, peer)?;
-        let audience = messages::claimed_audience(body)?;
-        let provider = node.agencies.get(&audience).ok_or_else(|| {
+        let audience = message.audience()?;
+        let provider = node.agencies.get(audience).ok_or_else(|| {
             Fault::new(
                 Blame::NotFound,
                 format!("this node does not host {audience}"),
             )
         })?;
         let acknowledgement = messages::verify_acknowledgement(
-            body,
+            message,
             &node.membership.federation,
             provider.id(),
             &requester,
@@ -174,7 +176,8 @@ fn connected_as(node: &Node, signer: &AgencyId, PeerKey(key): PeerKey) -> Result
 /// A requester that was shown another history of the registry is not answered.
 fn same_history(node: &Node, seen: &Seen, requester: &AgencyId) -> Result<(), Fault> {
     let log = node.replica.log();
-    if seen.size == 0 || seen.size > log.size() {
+    // Most often both have seen the same, and no file need be read for an older root.
+    if seen.size == 0 || seen.size > log.size() || *seen == node.seen() {
         return Ok(());
     }
     match log.root_at(seen.size) {

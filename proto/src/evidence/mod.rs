@@ -19,6 +19,7 @@
 
 mod archive;
 pub mod command;
+mod exchange;
 mod verify;
 
 pub use archive::{ArchiveError, Writer, read as read_archive};

@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use super::archive::{self, Member};
-use super::{ANSWER, CHECKPOINT, INDEX, MESSAGES, exchange_name, proof_name, statement_name};
-use crate::border::Query;
+use super::{ANSWER, CHECKPOINT, INDEX, exchange, proof_name, statement_name};
 use crate::checkpoint::{Checkpoint, CheckpointKeys};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
@@ -19,8 +18,7 @@ use crate::leaf::leaf;
 use crate::merkle;
 use crate::state::{self, ApplyError, RootRecord, keys};
 use crate::statement::{
-    Acceptance, Acknowledgement, AnswerDigest, EvidenceIndex, EvidenceMember, Outcome, Predicate,
-    Receipt, Request, Sharing, Statement, fingerprint,
+    AnswerDigest, EvidenceIndex, EvidenceMember, Predicate, Sharing, Statement, fingerprint,
 };
 use crate::time::Time;
 use crate::tlog_proof::TlogProof;
@@ -30,7 +28,7 @@ use crate::tlog_proof::TlogProof;
 #[error("{0}")]
 pub struct Invalid(pub String);
 
-fn invalid<T>(reason: impl Into<String>) -> Result<T, Invalid> {
+pub(super) fn invalid<T>(reason: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid(reason.into()))
 }
 
@@ -95,7 +93,7 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
     let asker = log.signer(&statement, &envelope, INDEX)?;
     let mut exchanges = Vec::new();
     for n in 0..index.exchanges {
-        exchanges.push(exchange(&mut file, &log, n, asker)?);
+        exchanges.push(exchange::verify(&mut file, &log, n, asker)?);
     }
     let answer = file.take(ANSWER)?;
     same_answer(answer, &index.answer, ANSWER)?;
@@ -118,7 +116,7 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
 }
 
 /// The members after the index, each of which must be used exactly once and in order.
-struct File<'a> {
+pub(super) struct File<'a> {
     left: std::slice::Iter<'a, Member>,
 }
 
@@ -149,7 +147,7 @@ impl<'a> File<'a> {
         })
     }
 
-    fn take(&mut self, name: &str) -> Result<&'a Member, Invalid> {
+    pub(super) fn take(&mut self, name: &str) -> Result<&'a Member, Invalid> {
         match self.left.next() {
             Some(member) if member.name == name => Ok(member),
             Some(member) => invalid(format!("{} stands where {name} belongs", member.name)),
@@ -157,7 +155,7 @@ impl<'a> File<'a> {
         }
     }
 
-    fn take_envelope(&mut self, name: &str) -> Result<(Envelope, Statement), Invalid> {
+    pub(super) fn take_envelope(&mut self, name: &str) -> Result<(Envelope, Statement), Invalid> {
         let envelope = parse_envelope(self.take(name)?)?;
         let statement = open(&envelope, name)?;
         Ok((envelope, statement))
@@ -191,18 +189,18 @@ fn text(member: &Member) -> Result<&str, Invalid> {
 }
 
 /// What the file shows of the registry's log.
-struct Log {
+pub(super) struct Log {
     federation: FederationId,
     agencies: BTreeMap<AgencyId, PublicKey>,
-    manifests: HashMap<VersionId, Manifest>,
+    pub(super) manifests: HashMap<VersionId, Manifest>,
     checkpoint: Checkpoint,
     time: Time,
 }
 
-struct Manifest {
-    payload: Digest,
-    index: u64,
-    sharing: Sharing,
+pub(super) struct Manifest {
+    pub(super) payload: Digest,
+    pub(super) index: u64,
+    pub(super) sharing: Sharing,
 }
 
 impl Log {
@@ -257,7 +255,7 @@ impl Log {
     }
 
     /// Checks that the statement belongs here and is signed by the agency it names.
-    fn signer<'a>(
+    pub(super) fn signer<'a>(
         &self,
         statement: &'a Statement,
         envelope: &Envelope,
@@ -370,7 +368,11 @@ fn included(
     .map_err(|error| error.to_string())
 }
 
-fn same_answer(member: &Member, signed: &AnswerDigest, name: &str) -> Result<(), Invalid> {
+pub(super) fn same_answer(
+    member: &Member,
+    signed: &AnswerDigest,
+    name: &str,
+) -> Result<(), Invalid> {
     if member.digest != signed.digest || member.size != signed.bytes {
         return invalid(format!(
             "{name} has SHA-256 {}, and {} was signed",
@@ -378,160 +380,4 @@ fn same_answer(member: &Member, signed: &AnswerDigest, name: &str) -> Result<(),
         ));
     }
     Ok(())
-}
-
-/// The four messages of one exchange and the answer they speak of.
-fn exchange(
-    file: &mut File<'_>,
-    log: &Log,
-    n: u64,
-    asker: &AgencyId,
-) -> Result<ExchangeReport, Invalid> {
-    let mut chain = Vec::new();
-    for part in MESSAGES {
-        let name = exchange_name(n, part);
-        let (envelope, statement) = file.take_envelope(&name)?;
-        chain.push((name, envelope, statement));
-    }
-    for pair in chain.windows(2) {
-        let [(_, before, first), (name, _, statement)] = pair else {
-            continue;
-        };
-        let follows = statement.head.previous == Some(before.payload_digest())
-            && statement.head.sequence == first.head.sequence + 1
-            && statement.chain() == first.chain();
-        if !follows {
-            return invalid(format!("{name} does not follow the message before it"));
-        }
-    }
-    let [
-        (request_name, request_envelope, request),
-        (acceptance_name, acceptance_envelope, acceptance),
-        (receipt_name, receipt_envelope, receipt),
-        (acknowledgement_name, acknowledgement_envelope, acknowledgement),
-    ] = &chain[..]
-    else {
-        return invalid("an exchange has four messages");
-    };
-    let (
-        Predicate::Request(Request {
-            audience: provider,
-            query,
-            purpose,
-            legal_basis,
-            expires,
-            ..
-        }),
-        Predicate::Acceptance(Acceptance {
-            audience: accepted_for,
-            dataset: used,
-            ..
-        }),
-        Predicate::Receipt(Receipt {
-            audience: receipt_for,
-            outcome,
-            answer,
-            ..
-        }),
-        Predicate::Acknowledgement(Acknowledgement {
-            audience: acknowledged_to,
-            answer: received,
-            ..
-        }),
-    ) = (
-        &request.predicate,
-        &acceptance.predicate,
-        &receipt.predicate,
-        &acknowledgement.predicate,
-    )
-    else {
-        return invalid(format!("exchange {n}: the messages are not of their types"));
-    };
-    for (statement, envelope, name, who, to, addressee) in [
-        (
-            request,
-            request_envelope,
-            request_name,
-            asker,
-            provider,
-            provider,
-        ),
-        (
-            acceptance,
-            acceptance_envelope,
-            acceptance_name,
-            provider,
-            accepted_for,
-            asker,
-        ),
-        (
-            receipt,
-            receipt_envelope,
-            receipt_name,
-            provider,
-            receipt_for,
-            asker,
-        ),
-        (
-            acknowledgement,
-            acknowledgement_envelope,
-            acknowledgement_name,
-            asker,
-            acknowledged_to,
-            provider,
-        ),
-    ] {
-        if log.signer(statement, envelope, name)? != who || to != addressee {
-            return invalid(format!(
-                "{name} is not from and to the parties of the exchange"
-            ));
-        }
-    }
-    if request.head.sequence != 1 {
-        return invalid(format!("{request_name} does not begin the exchange"));
-    }
-    let parsed =
-        Query::parse(query).map_err(|error| Invalid(format!("{request_name}: {error}")))?;
-    if parsed.from != used.version || used.version.dataset.agency != *provider {
-        return invalid(format!(
-            "{acceptance_name}: {} is not what was asked for",
-            used.version
-        ));
-    }
-    let manifest = log
-        .manifests
-        .get(&used.version)
-        .ok_or_else(|| Invalid(format!("the manifest of {} is missing", used.version)))?;
-    if (manifest.payload, manifest.index, manifest.sharing)
-        != (used.manifest, used.index, used.sharing)
-    {
-        return invalid(format!(
-            "{acceptance_name} names another manifest of {}",
-            used.version
-        ));
-    }
-    if acceptance.head.time > *expires {
-        return invalid(format!(
-            "{acceptance_name} was made after the request had expired"
-        ));
-    }
-    if *outcome != Outcome::Complete {
-        return invalid(format!("{receipt_name}: the answer was cut off"));
-    }
-    if received != answer {
-        return invalid(format!(
-            "{acknowledgement_name} is for another answer than the receipt"
-        ));
-    }
-    let name = exchange_name(n, ANSWER);
-    same_answer(file.take(&name)?, answer, &name)?;
-    Ok(ExchangeReport {
-        version: used.version.clone(),
-        sharing: used.sharing,
-        query: query.clone(),
-        purpose: purpose.clone(),
-        legal_basis: legal_basis.clone(),
-        answer: answer.clone(),
-        time: receipt.head.time,
-    })
 }

@@ -1,8 +1,10 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::digest::Digest;
 use crate::key::{SecretKey, Signer};
-use crate::statement::{Action, DatasetFile, Sharing};
+use crate::statement::{Action, DatasetFile, RegistryKeys, Sharing, Territory};
+use crate::time::Time;
 
 type State = BTreeMap<String, Vec<u8>>;
 

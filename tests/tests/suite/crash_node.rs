@@ -19,6 +19,8 @@ use crate::pair::Pair;
 const ROUNDS: u64 = 12;
 /// Questions under way at once.
 const CLIENTS: usize = 8;
+/// Answered in a round before the publication begins that is cut off too, on average.
+const ENOUGH: usize = 15;
 
 #[derive(Default)]
 struct Load {
@@ -29,6 +31,10 @@ struct Load {
 }
 
 impl Load {
+    fn answers(&self) -> usize {
+        self.answered.lock().unwrap().len()
+    }
+
     /// Asks question after question, each with a number of its own, until the node is gone.
     async fn ask(self: Arc<Self>, node: Local) {
         while !self.over.load(Ordering::SeqCst) {
@@ -84,7 +90,10 @@ fn one_round(
             .map(|_| runtime().spawn(load.clone().ask(local.clone())))
             .collect()
     };
-    runtime().block_on(load.answer.notified());
+    let enough = load.answers() + random.below(2 * ENOUGH);
+    while load.answers() <= enough {
+        runtime().block_on(load.answer.notified());
+    }
     // A publication under way, each of another file.
     let csv = format!("{PLACES}{:05},Round,{round}\n", 40_000 + round);
     let (file, schema) = pair.a.places("places", &csv);
@@ -107,7 +116,8 @@ fn one_round(
         .spawn()
         .unwrap();
     std::thread::sleep(random.millis(400));
-    let (kill_a, kill_b) = (round % 3 != 1, round % 3 != 0);
+    // The provider, the asker, or both.
+    let (kill_a, kill_b) = [(true, false), (false, true), (true, true)][(round % 3) as usize];
     if kill_a {
         pair.a.kill9();
     }

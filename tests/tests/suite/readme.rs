@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use jingwei_tests::Ran;
-use jingwei_tests::programs::{command, free_address, program, signal};
+use jingwei_tests::child::Child;
+use jingwei_tests::programs::{command, free_address, program};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -165,16 +166,25 @@ fn the_demo_s_tour_ends_well() {
 }
 
 #[test]
-fn interrupting_the_demo_ends_it() {
+fn the_demo_s_commands_work_as_they_are_printed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut demo = jingwei_tests::child::Child::start(
+    let own = program("jingwei");
+    let demo = Child::start(
         "demo",
         command("jingwei").arg("demo").current_dir(dir.path()),
     );
-    let id = demo.id();
-    demo.line("");
-    signal("INT", id);
-    // Whether it had come far or not, nothing of it runs any more.
-    let status = demo.stop("INT");
-    assert!(status.code() != Some(101), "{status}");
+    demo.logged("Ctrl-C ends the demo");
+    let typed = format!("{} ", own.display());
+    let commands: Vec<String> = demo
+        .log()
+        .into_iter()
+        .filter(|line| line.starts_with(&typed))
+        .collect();
+    assert_eq!(commands.len(), 3, "{}", demo.log().join("\n"));
+    for line in &commands {
+        // Another terminal, somewhere else.
+        let ran = Ran::run(Command::new("bash").args(["-c", line]).current_dir("/")).ok();
+        assert!(!ran.stdout.trim().is_empty(), "{ran}");
+    }
+    assert!(demo.stop("INT").success(), "Ctrl-C is how the demo ends");
 }

@@ -57,6 +57,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let schema = world
         .provider
         .write("flights.schema.json", SCHEMA.as_bytes());
+    let without_words = world.federation.dir.path().join("plain.csv");
+    std::fs::write(&without_words, blank_for_missing(&flights)?)?;
     let converted = world.federation.dir.path().join("plain.parquet");
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     // The first round warms up the file in the page cache.
@@ -70,7 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         let publishing = began.elapsed();
         published.prints(&[&FLIGHTS.to_string()]);
         let began = Instant::now();
-        let rows = runtime().block_on(convert(&flights, &converted))?;
+        let rows = runtime().block_on(convert(&without_words, &converted))?;
         if rows != FLIGHTS {
             return Err(format!("{rows} rows were converted instead of {FLIGHTS}").into());
         }
@@ -91,13 +93,26 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The file with empty cells for `NA`, since the baseline's reader knows no word for what is
+/// missing. No cell of it is quoted.
+fn blank_for_missing(csv: &Path) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(csv)?;
+    let mut blank = String::with_capacity(text.len());
+    for line in text.lines() {
+        for (place, cell) in line.split(',').enumerate() {
+            blank.push_str(if place == 0 { "" } else { "," });
+            blank.push_str(if cell == "NA" { "" } else { cell });
+        }
+        blank.push('\n');
+    }
+    Ok(blank)
+}
+
 /// Converts the whole file, with the columns that the schema has.
 async fn convert(csv: &Path, parquet: &Path) -> Result<usize, Failure> {
     let context = SessionContext::new();
     let schema = columns()?;
-    let options = CsvReadOptions::new()
-        .schema(&schema)
-        .null_regex(Some("^(NA)?$".to_owned()));
+    let options = CsvReadOptions::new().schema(&schema);
     let frame = context
         .read_csv(csv.to_string_lossy().as_ref(), options)
         .await?;

@@ -13,10 +13,14 @@ use jingwei_tests::local::{Answer, Local, runtime};
 
 use crate::Failure;
 use crate::figure::{Figure, median};
+use crate::plain;
 use crate::world::{ANSWER, Server, World, question, serve};
 
 /// How a node comes to rest after its start.
 const REST: Duration = Duration::from_secs(2);
+
+/// Answers between the two looks at the memory.
+const ANSWERS: u64 = 100;
 
 /// How often to start.
 #[derive(clap::Args)]
@@ -51,29 +55,39 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         baseline: "a process that asks the same over plain Flight with the same mTLS",
     }
     .print();
-    memory(&world, &plain_server)
+    drop(plain_server);
+    memory(&world)
 }
 
-fn memory(world: &World, plain: &Server) -> Result<(), Failure> {
+/// Of the asker's node and of the baseline's server, before anybody has asked anything, and
+/// after some answers to each.
+fn memory(world: &World) -> Result<(), Failure> {
     let node = serve(&world.asker)?;
+    let (plain, address) = world.serve_plain()?;
     std::thread::sleep(REST);
-    let idle = node.memory()?;
+    let idle = [node.memory()?, plain.memory()?];
+    let _runtime = runtime().enter();
     let local = runtime().block_on(Local::connect(&world.asker.dir))?;
-    for number in 0..100 {
+    let link = plain::link(address, &world.provider.dir, &world.asker.dir)?;
+    for number in 0..ANSWERS {
         check(&runtime().block_on(local.sql(&question(number), false))?)?;
+        runtime().block_on(plain::ask(link.clone(), question(number)))?;
     }
     std::thread::sleep(REST);
     let figures = [
         ("memory of an idle node", idle),
-        ("memory of an idle node after 100 answers", node.memory()?),
+        (
+            "memory of an idle node after 100 answers",
+            [node.memory()?, plain.memory()?],
+        ),
     ];
-    for (figure, value) in figures {
+    for (figure, [value, against]) in figures {
         Figure {
             bench: "start",
             figure,
             value: value / 1e6,
             unit: "MB",
-            against: plain.memory()? / 1e6,
+            against: against / 1e6,
             baseline: "an idle process that serves plain Flight with the same mTLS",
         }
         .print();

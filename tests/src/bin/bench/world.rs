@@ -151,7 +151,7 @@ impl Drop for Server {
 pub fn question(number: u64) -> String {
     let first = number as usize * 7 % (PLACES - ANSWER);
     format!(
-        "SELECT \"code\", \"name\", \"people\" FROM \"{PROVIDER}\".\"places@1\" WHERE \"code\" >= '{:05}' AND \"code\" < '{:05}'",
+        "SELECT \"code\", \"name\", \"people\" FROM \"{PROVIDER}\".\"places@1\" WHERE (\"code\" >= '{:05}') AND (\"code\" < '{:05}')",
         first,
         first + ANSWER
     )
