@@ -1,10 +1,11 @@
 //! Telling the federation where a node is: one statement for each hosted agency, entered when
 //! the agency is enrolled and whenever address or keys have changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jingwei_proto::key::Signer;
+use jingwei_proto::state::NodeRecord;
 use jingwei_proto::statement::{Head, Node as Announced, Predicate, Statement};
 use jingwei_registry::fault::Fault;
 
@@ -48,6 +49,9 @@ impl Node {
         if current.as_ref().is_some_and(|current| current.node == due) {
             return Ok(());
         }
+        if self.is_contested(agency, current.as_ref()) {
+            return Ok(());
+        }
         let statement = Statement {
             head: Head {
                 federation: self.membership.federation.clone(),
@@ -60,13 +64,51 @@ impl Node {
             },
             predicate: Predicate::Node(due),
         };
+        let sequence = statement.head.sequence;
         let accepted = self
             .submitter()?
             .submit(&statement.sign(&agency.signing))
             .await?;
         tracing::info!(agency = %agency.id(), address, index = accepted.index, "announced");
+        self.announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(agency.id().clone(), sequence);
         self.replica.reached(accepted.index).await;
         Ok(())
+    }
+
+    /// Whether somebody else has announced the agency after this node did: a copy of the node's
+    /// directory, most likely. To answer would begin a contest in a log that keeps everything.
+    fn is_contested(&self, agency: &HostedAgency, current: Option<&NodeRecord>) -> bool {
+        let mut announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let newest = current.map_or(0, |current| current.chain.sequence);
+        let contested = announced
+            .get(agency.id())
+            .is_some_and(|ours| newest > *ours);
+        if contested && announced.insert(agency.id().clone(), 0) != Some(0) {
+            tracing::error!(agency = %agency.id(), "another node announces itself with the keys of this one");
+        }
+        contested
+    }
+
+    /// Agencies that another node has announced as its own since this one did.
+    pub(crate) fn contested(&self) -> Vec<String> {
+        let announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let contested = announced.iter().filter(|(_, ours)| **ours == 0);
+        contested
+            .map(|(agency, _)| {
+                format!(
+                    "another node announces itself as {agency} with this node's keys: a copy of its directory? stop one of the two, then restart this one"
+                )
+            })
+            .collect()
     }
 
     fn announcement(&self, agency: &HostedAgency, address: &str) -> Announced {

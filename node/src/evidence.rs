@@ -10,7 +10,8 @@ use jingwei_proto::evidence::{
 };
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::{
-    AnswerDigest, EvidenceExport, EvidenceIndex, EvidenceMember, Head, Predicate, Statement,
+    AnswerDigest, EvidenceExport, EvidenceIndex, EvidenceMember, Head, MAX_QUERY, Predicate,
+    Statement,
 };
 use jingwei_proto::tlog_proof::TlogProof;
 use jingwei_registry::fault::{Blame, Fault};
@@ -42,6 +43,12 @@ enum Content<'a> {
 /// Writes the evidence of an answer into a temporary file of the node.
 pub fn build(question: &Question, answer: &Answer<'_>) -> Result<TempFile, Fault> {
     let node = &question.node;
+    if answer.sql.len() > MAX_QUERY {
+        return Err(Fault::new(
+            Blame::LimitExceeded,
+            format!("SQL longer than {MAX_QUERY} bytes is not put into evidence"),
+        ));
+    }
     let members = collect(question, answer)?;
     let listed = members
         .iter()

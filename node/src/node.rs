@@ -88,6 +88,8 @@ pub struct Node {
     /// One publication at a time: each uses all cores while it validates.
     pub(crate) publishing: tokio::sync::Mutex<()>,
     pub(crate) address: OnceLock<String>,
+    /// The sequence of each agency's announcement by this process; 0 once it is contested.
+    pub(crate) announced: Mutex<BTreeMap<AgencyId, u64>>,
     pub(crate) shutdown: CancellationToken,
     files: FileCache,
     links: Mutex<HashMap<String, (Vec<KeyId>, Link)>>,
@@ -152,6 +154,7 @@ impl Node {
             secret,
             publishing: tokio::sync::Mutex::new(()),
             address: OnceLock::new(),
+            announced: Mutex::default(),
             shutdown: CancellationToken::new(),
             files: FileCache::new(FOOTERS),
             links: Mutex::default(),
@@ -220,6 +223,14 @@ impl Node {
                 )
                 .at(id)
             })
+    }
+
+    /// A hosted agency can act only once its superior has enrolled it.
+    pub(crate) fn enrolled(&self, id: &AgencyId) -> Result<AgencyRecord, Fault> {
+        self.member(id).map_err(|_| {
+            Fault::new(Blame::Unauthorised, format!("{id} is not enrolled yet"))
+                .advise("give its .enrolment file to its superior, who runs ‘jingwei enrol’")
+        })
     }
 
     /// Where an agency's node is.

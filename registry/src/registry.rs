@@ -156,8 +156,11 @@ impl Registry {
     /// Opens the registry in `dir`. A normal start and recovery after a crash are the same.
     pub fn open(dir: &Path, clock: Clock, disk: Disk) -> Result<Registry, OpenError> {
         let paths = Paths::new(dir);
-        if !paths.log().is_dir() {
-            return Err(OpenError::Missing(dir.to_owned()));
+        if let Err(error) = std::fs::metadata(paths.log()) {
+            return Err(match error.kind() {
+                std::io::ErrorKind::NotFound => OpenError::Missing(dir.to_owned()),
+                _ => OpenError::Start(format!("{}: {error}", paths.log().display())),
+            });
         }
         let lock = DirLock::acquire(dir)?;
         let root = read_root(&paths)?;

@@ -212,16 +212,21 @@ impl Replica {
         shutdown: CancellationToken,
     ) {
         let mut pause = Duration::from_millis(200);
+        // The first look does not wait: it shows at once whether the registry is there.
+        let mut wait = Duration::ZERO;
         loop {
             let began = Instant::now();
             let before = self.reader.size();
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
-                result = self.advance(&source, WAIT, &clock) => result,
+                result = self.advance(&source, wait, &clock) => result,
             };
             let rest = match result {
                 Ok(()) => {
                     pause = Duration::from_millis(200);
+                    if std::mem::replace(&mut wait, WAIT).is_zero() {
+                        continue;
+                    }
                     let quick = began.elapsed() < Duration::from_secs(1);
                     if quick && self.reader.size() == before {
                         POLL
@@ -230,6 +235,7 @@ impl Replica {
                     }
                 }
                 Err(error) => {
+                    wait = Duration::ZERO;
                     self.note_failure(&error);
                     let rest = pause;
                     pause = (pause * 2).min(LONGEST_PAUSE);

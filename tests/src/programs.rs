@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// No command of a test takes longer; one that hangs is killed after this time.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -135,6 +135,16 @@ impl std::fmt::Display for Ran {
             "{}\nexit code {}\n--- stdout\n{}--- stderr\n{}",
             self.what, self.code, self.stdout, self.stderr
         )
+    }
+}
+
+/// Waits until something is so that no event tells of.
+#[track_caller]
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "it never came about that {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -26,6 +26,13 @@ pub async fn connect(place: &Place) -> Result<Client, Fault> {
             )
             .advise("name the node's directory with --dir, or begin one with ‘jingwei init’");
         }
+        if denied(&socket) {
+            return Fault::new(
+                Blame::Unavailable,
+                format!("the node in {} cannot be reached: {}", place.dir.display(), fault.message),
+            )
+            .advise("its socket node.sock belongs to another user: run this as the one who runs the node");
+        }
         Fault::new(
             Blame::Unavailable,
             format!(
@@ -48,4 +55,10 @@ where
     F: Future<Output = Result<T, Fault>>,
 {
     runtime()?.block_on(async { command(connect(place).await?).await })
+}
+
+/// Whether the system forbids this user to connect.
+fn denied(socket: &std::path::Path) -> bool {
+    std::os::unix::net::UnixStream::connect(socket)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
 }

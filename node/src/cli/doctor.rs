@@ -9,7 +9,7 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::source::Source;
 
 use super::client::connect;
-use super::{Place, failed, runtime, shell};
+use super::{Place, runtime, shell, wrong_use};
 use crate::agency::HostedAgency;
 use crate::config::Config;
 use crate::home::Home;
@@ -41,7 +41,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let home = Home::new(&arguments.place.dir);
-    Config::read(&home.settings(), super::environment()).map_err(failed)?;
+    Config::read(&home.settings(), super::environment()).map_err(wrong_use)?;
     println!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
     print(&status);

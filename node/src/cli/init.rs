@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use jingwei_proto::id::AgencyId;
+use jingwei_proto::key::Signer;
 use jingwei_proto::statement::{Role, Territory};
 use jingwei_registry::enrolment::{Profile, parse_territory};
 use jingwei_registry::keyfile::{self, TlsIdentity};
@@ -46,6 +47,12 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Fault> {
     let dir = arguments.place.dir;
     let home = Home::new(&dir);
+    if arguments.listen.is_some() && home.settings().exists() {
+        return Err(
+            wrong_use(format!("{} exists already", home.settings().display()))
+                .advise("change ‘listen’ there, and leave --listen out"),
+        );
+    }
     keyfile::create_private_dir(&dir).map_err(failed)?;
     keyfile::create_private_dir(&home.keys()).map_err(failed)?;
     TlsIdentity::load_or_create(&home.keys()).map_err(failed)?;
@@ -67,6 +74,7 @@ pub fn run(arguments: Arguments) -> Result<(), Fault> {
     })?;
     write_settings(&home, arguments.listen)?;
     println!("agency      {} ({})", agency.id(), agency.profile.name);
+    println!("key         {}", agency.signing.public().id());
     println!("keys        {}", home.agency(agency.id()).display());
     println!();
     println!(
@@ -81,13 +89,7 @@ pub fn run(arguments: Arguments) -> Result<(), Fault> {
 fn write_settings(home: &Home, listen: Option<SocketAddr>) -> Result<(), Fault> {
     let path = home.settings();
     if path.exists() {
-        return match listen {
-            Some(_) => Err(wrong_use(format!(
-                "{} exists already: change ‘listen’ there",
-                path.display()
-            ))),
-            None => Ok(()),
-        };
+        return Ok(());
     }
     let listen = listen.map_or("# listen = \"127.0.0.1:7100\"".to_owned(), |listen| {
         format!("listen = \"{listen}\"")

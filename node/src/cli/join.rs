@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jingwei_proto::digest::Digest;
+use jingwei_proto::key::Signer;
 use jingwei_proto::statement::parse_fingerprint;
 use jingwei_registry::clock;
 use jingwei_registry::disk::{DirLock, Disk};
@@ -99,6 +100,7 @@ fn propose_enrolment(
     bytes.push(b'\n');
     std::fs::write(&path, bytes).map_err(|error| failed(format!("{}: {error}", path.display())))?;
     println!("proposal    {}", path.display());
+    println!("key         {}", agency.signing.public().id());
     match id.superior() {
         Some(superior) => println!(
             "            give it to {superior}, who runs: jingwei enrol --dir DIR {}",

@@ -38,7 +38,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 verification failed, 4 refused by p
 /// A federated data-sharing node for government: publish validated, signed datasets, and ask
 /// other departments in SQL.
 #[derive(Parser)]
-#[command(name = "jingwei", version, about, after_help = HELP)]
+#[command(name = "jingwei", version, about, after_help = HELP, term_width = 0)]
 pub struct Command {
     #[command(subcommand)]
     what: What,

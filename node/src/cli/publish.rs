@@ -47,13 +47,13 @@ pub struct Arguments {
     #[arg(long, value_name = "CLASS")]
     sharing: Sharing,
     /// The publishing agency, if the node hosts several
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     agency: String,
     /// A title for people; by default the schema's
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     title: String,
     /// What it holds, where it comes from, its licence; by default the schema's
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
     /// No progress bar
     #[arg(long, short)]

@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long = "as", value_name = "NAME")]
     name: String,
     /// The entering agency, if the node hosts several
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     agency: String,
 }
 

@@ -28,18 +28,18 @@ Examples:
   jingwei sql --dir fr 'SELECT count(*) FROM \"cn.stats\".counties' --save count.evidence
 
 The table goes to standard output, who answered and how long it took to standard error.
-Exit codes: 0 done, 1 failed, 2 wrong SQL, 3 an answer did not verify, 4 refused by policy, 5 incomplete.")]
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 an answer did not verify, 4 refused by policy, 5 incomplete.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
     /// The question; - reads it from standard input
     sql: String,
     /// The asking agency, if the node hosts several
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     agency: String,
-    /// How to write the table
-    #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    /// How to write the table; by default as the ending of --output says, or as a table
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Write the table to a file instead
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -47,10 +47,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE.evidence")]
     save: Option<PathBuf>,
     /// What the answer is for; it is signed and kept by both sides
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     purpose: String,
     /// The rule that allows asking
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     legal_basis: String,
     /// Give up after so many seconds
     #[arg(
@@ -69,20 +69,91 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    if arguments.format == Format::Parquet
-        && arguments.output.is_none()
-        && io::stdout().is_terminal()
-    {
+    let format = format(arguments)?;
+    if format == Format::Parquet && arguments.output.is_none() && io::stdout().is_terminal() {
         return Err(wrong_use("Parquet is not for a terminal").advise("add --output FILE"));
     }
     let sql = match arguments.sql.as_str() {
         "-" => io::read_to_string(io::stdin()).map_err(failed)?,
         sql => sql.to_owned(),
     };
-    with_node(&arguments.place, |node| ask(node, arguments, sql))
+    let evidence = arguments
+        .save
+        .as_deref()
+        .map(Evidence::create)
+        .transpose()?;
+    with_node(&arguments.place, |node| {
+        ask(node, arguments, format, sql, evidence)
+    })
 }
 
-async fn ask(mut node: Client, arguments: &Arguments, sql: String) -> Result<(), Fault> {
+/// The format that was asked for, or that the output's name asks for.
+fn format(arguments: &Arguments) -> Result<Format, Fault> {
+    let Some(path) = &arguments.output else {
+        return Ok(arguments.format.unwrap_or(Format::Table));
+    };
+    if arguments.save.as_ref() == Some(path) {
+        return Err(wrong_use(
+            "the table and its evidence need files of their own",
+        ));
+    }
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let by_name =
+        ending.and_then(|ending| <Format as clap::ValueEnum>::from_str(ending, true).ok());
+    Ok(arguments.format.or(by_name).unwrap_or(Format::Table))
+}
+
+/// The evidence file, made before anything is asked; nothing that is there is written over.
+struct Evidence<'a> {
+    path: &'a Path,
+    partial: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl<'a> Evidence<'a> {
+    fn create(path: &'a Path) -> Result<Evidence<'a>, Fault> {
+        if path.exists() {
+            return Err(wrong_use(format!("{} exists already", path.display()))
+                .advise("evidence is not written over: choose another name, or remove the file"));
+        }
+        let partial = partial(path);
+        let file = File::create(&partial)
+            .map_err(|error| wrong_use(format!("cannot write {}: {error}", path.display())))?;
+        Ok(Evidence {
+            path,
+            partial,
+            file: BufWriter::new(file),
+        })
+    }
+
+    async fn save(mut self, replies: &mut Streaming<SqlResponse>) -> Result<(), Fault> {
+        let path = self.path;
+        let cannot = |error: io::Error| failed(format!("cannot write {}: {error}", path.display()));
+        while let Some(part) = next(replies).await? {
+            if let sql_response::Part::Evidence(bytes) = part {
+                self.file.write_all(&bytes).map_err(cannot)?;
+            }
+        }
+        self.file.flush().map_err(cannot)?;
+        self.file.get_ref().sync_all().map_err(cannot)?;
+        std::fs::rename(&self.partial, path).map_err(cannot)
+    }
+}
+
+impl Drop for Evidence<'_> {
+    fn drop(&mut self) {
+        // Gone already if it became the evidence.
+        let _ = std::fs::remove_file(&self.partial);
+    }
+}
+
+async fn ask(
+    mut node: Client,
+    arguments: &Arguments,
+    format: Format,
+    sql: String,
+    evidence: Option<Evidence<'_>>,
+) -> Result<(), Fault> {
     let (sender, receiver) = mpsc::channel(2);
     let start = SqlStart {
         agency: arguments.agency.clone(),
@@ -105,7 +176,7 @@ async fn ask(mut node: Client, arguments: &Arguments, sql: String) -> Result<(),
         .await
         .map_err(|status| Fault::from_status(&status))?
         .into_inner();
-    let mut table = Table::new(arguments);
+    let mut table = Table::new(arguments, format);
     let done = loop {
         match next(&mut replies).await? {
             Some(sql_response::Part::Table(bytes)) => {
@@ -124,14 +195,14 @@ async fn ask(mut node: Client, arguments: &Arguments, sql: String) -> Result<(),
     };
     spinner.finish_and_clear();
     let export = table.finish()?;
-    if let Some(path) = &arguments.save {
+    if let Some(evidence) = evidence {
         let files = export.into_iter().collect();
         let _ = sender
             .send(SqlRequest {
                 part: Some(sql_request::Part::Exports(Exports { files })),
             })
             .await;
-        save(&mut replies, path).await?;
+        evidence.save(&mut replies).await?;
     }
     if !arguments.quiet {
         tell(&done, arguments.save.as_deref());
@@ -179,15 +250,17 @@ impl Write for Hashed {
 /// The table as it comes in: an Arrow IPC stream in pieces.
 struct Table<'a> {
     arguments: &'a Arguments,
+    format: Format,
     decoder: StreamDecoder,
     output: Option<Output<Hashed>>,
     partial: Option<PathBuf>,
 }
 
 impl<'a> Table<'a> {
-    fn new(arguments: &'a Arguments) -> Table<'a> {
+    fn new(arguments: &'a Arguments, format: Format) -> Table<'a> {
         Table {
             arguments,
+            format,
             decoder: StreamDecoder::new(),
             output: None,
             partial: None,
@@ -234,7 +307,7 @@ impl<'a> Table<'a> {
         } else {
             None
         };
-        Output::new(self.arguments.format, schema, hashed, TABLE_ROWS, width).map_err(failed)
+        Output::new(self.format, schema, hashed, TABLE_ROWS, width).map_err(failed)
     }
 
     /// Ends the table; names the export if it is one that can be bound.
@@ -247,7 +320,7 @@ impl<'a> Table<'a> {
             std::fs::rename(&partial, path)
                 .map_err(|error| failed(format!("cannot write {}: {error}", path.display())))?;
         }
-        let format = match self.arguments.format {
+        let format = match self.format {
             Format::Table => return Ok(None),
             Format::Csv => "csv",
             Format::Json => "json",
@@ -286,22 +359,6 @@ fn partial(path: &Path) -> PathBuf {
 
 fn pipe(error: crate::output::OutputError) -> Fault {
     failed(error)
-}
-
-async fn save(replies: &mut Streaming<SqlResponse>, path: &Path) -> Result<(), Fault> {
-    let cannot = |error: io::Error| failed(format!("cannot write {}: {error}", path.display()));
-    let temporary = partial(path);
-    let mut file = BufWriter::new(File::create(&temporary).map_err(cannot)?);
-    while let Some(part) = next(replies).await? {
-        if let sql_response::Part::Evidence(bytes) = part {
-            file.write_all(&bytes).map_err(cannot)?;
-        }
-    }
-    file.into_inner()
-        .map_err(|error| cannot(error.into_error()))?
-        .sync_all()
-        .map_err(cannot)?;
-    std::fs::rename(&temporary, path).map_err(cannot)
 }
 
 /// Who answered, and how long it took.

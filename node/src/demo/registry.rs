@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::{SecretKey, Signer};
@@ -20,9 +19,6 @@ use jingwei_registry::submit::Submitter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-/// Nodes wait at the registry for news, up to half a minute; the tour cuts them off sooner.
-const DRAIN: Duration = Duration::from_millis(200);
 
 /// A registry that can be stopped alone.
 pub struct RunningRegistry {
@@ -61,10 +57,7 @@ impl RunningRegistry {
         let dir = self.dir.clone();
         let registry = blocking(move || Registry::open(&dir, clock::system(), Disk::new())).await?;
         let shutdown = CancellationToken::new();
-        let limits = ServeLimits {
-            drain: DRAIN,
-            ..ServeLimits::default()
-        };
+        let limits = ServeLimits::default();
         let task = tokio::spawn(registry.serve(listener, None, limits, shutdown.clone()));
         self.running = Some((shutdown, task));
         Ok(())

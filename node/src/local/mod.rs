@@ -102,6 +102,7 @@ impl Node {
         let standing = self.replica.standing().borrow().clone();
         let mut alarms: Vec<String> = standing.alarm.into_iter().collect();
         alarms.extend(standing.problem);
+        alarms.extend(self.contested());
         StatusResponse {
             federation: self.membership.federation.to_string(),
             root_fingerprint: fingerprint(&self.membership.root),

@@ -69,6 +69,7 @@ async fn run(
     };
     let began = Instant::now();
     let agency = node.hosted_agency(&start.agency)?;
+    node.enrolled(agency.id())?;
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let question = Question::new(
         node,

@@ -10,6 +10,8 @@
 //! starts finishes what was signed by itself.
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,10 +96,7 @@ impl Node {
     ) -> Result<Published, PublishError> {
         let _one_at_a_time = self.publishing.lock().await;
         let id = publication.agency.id().clone();
-        self.member(&id).map_err(|_| {
-            Fault::new(Blame::Unauthorised, format!("{id} is not enrolled yet"))
-                .advise("give its .enrolment file to its superior, who runs ‘jingwei enrol’")
-        })?;
+        self.enrolled(&id)?;
         let publication = Publication {
             schema: publication
                 .schema
@@ -106,6 +105,7 @@ impl Node {
             ..publication
         };
         let mut record = Record::load(&self.home, &id, &publication.name)?;
+        record = self.settle(&publication, record).await?;
         let sameness = self.sameness(&publication, &upload);
         if let Some(published) = &record.published
             && published.sameness == sameness
@@ -318,6 +318,38 @@ impl Node {
         }
         record.store(self, publication.agency.id(), &publication.name)?;
         Ok(())
+    }
+
+    /// Finishes what was signed before and is not known to be entered. It may well be: then a
+    /// second manifest in its place would enter the same file twice, or lose a withheld one.
+    async fn settle(&self, publication: &Publication, record: Record) -> Result<Record, Fault> {
+        let signed = |staged: &Staged| staged.envelope.is_some();
+        if !record.staged.as_ref().is_some_and(signed) {
+            return Ok(record);
+        }
+        let (agency, name) = (&publication.agency, &publication.name);
+        let finished = self.finish(agency, name, record).await;
+        let mut record = Record::load(&self.home, agency.id(), name)?;
+        match finished {
+            Ok(_) => Ok(record),
+            Err(fault)
+                if matches!(
+                    fault.blame,
+                    Blame::Unavailable
+                        | Blame::Overloaded
+                        | Blame::TimedOut
+                        | Blame::Cancelled
+                        | Blame::Internal
+                ) =>
+            {
+                Err(fault)
+            }
+            // Refused for good, and so not entered: it is made anew.
+            Err(_) => {
+                record.staged = None;
+                Ok(record)
+            }
+        }
     }
 
     /// Submits the staged manifest, waits until the replica shows it, and records it.

@@ -134,7 +134,11 @@ impl From<DataFusionError> for QueryError {
                 QueryError::wrong(message)
             }
             DataFusionError::SchemaError(error, _) => QueryError::wrong(error.to_string()),
-            DataFusionError::Internal(message) => QueryError::Internal(message.clone()),
+            // The engine calls it internal when a function does not fit its arguments, too. Its
+            // first line says what; the rest asks to report a defect.
+            DataFusionError::Internal(message) => {
+                QueryError::Uncomputable(message.lines().next().unwrap_or_default().to_owned())
+            }
             other => QueryError::Uncomputable(other.message().into_owned()),
         }
     }

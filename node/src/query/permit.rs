@@ -21,7 +21,7 @@ pub enum Denial {
     #[error("no decision allows it")]
     Undecided,
     /// The dataset is conditional, and no grant was shown.
-    #[error("it is shared on condition, and a grant is needed: apply to the agency for one")]
+    #[error("it is shared on condition, and a grant is needed")]
     GrantNeeded,
     /// The dataset is withheld.
     #[error("it is withheld")]

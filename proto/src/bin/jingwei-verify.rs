@@ -9,6 +9,7 @@ use jingwei_proto::evidence::command::{Arguments, run};
 #[command(
     name = "jingwei-verify",
     version,
+    term_width = 0,
     about = "Verifies an evidence file offline: who asked, what, which versions answered, and that nothing was altered since.",
     after_help = jingwei_proto::evidence::command::HELP
 )]

@@ -41,7 +41,7 @@ pub struct Arguments {
 
 fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
-        "a fingerprint is 52 characters A-Z and 2-7, as printed by ‘jingwei doctor’".to_owned()
+        "a fingerprint is 52 characters A-Z and 2-7, as the root's keepers gave it".to_owned()
     })
 }
 
@@ -54,9 +54,19 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    let mut exports = Vec::new();
+    for path in &arguments.export {
+        match digest_of(path) {
+            Ok(digest) => exports.push((path, digest)),
+            Err(error) => {
+                eprintln!("error: {}: {error}", path.display());
+                return ExitCode::from(FAILED);
+            }
+        }
+    }
     let verdict = verify(BufReader::new(file), &arguments.root)
         .map_err(|invalid| invalid.to_string())
-        .and_then(|report| check_exports(arguments, &report).map(|()| report));
+        .and_then(|report| check_exports(&exports, &report).map(|()| report));
     let printed = match &verdict {
         Ok(report) if arguments.quiet => print_valid(report, out).map(|()| ExitCode::SUCCESS),
         Ok(report) => print_valid(report, out)
@@ -68,10 +78,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     printed.unwrap_or(ExitCode::from(FAILED))
 }
 
-fn check_exports(arguments: &Arguments, report: &Report) -> Result<(), String> {
-    for path in &arguments.export {
-        let digest = digest_of(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if !report.exports.iter().any(|(_, signed)| *signed == digest) {
+fn check_exports(exports: &[(&PathBuf, Digest)], report: &Report) -> Result<(), String> {
+    for (path, digest) in exports {
+        if !report.exports.iter().any(|(_, signed)| signed == digest) {
             return Err(format!(
                 "{} (SHA-256 {digest}) is not a file that this evidence names",
                 path.display()
@@ -93,6 +102,21 @@ fn digest_of(path: &std::path::Path) -> std::io::Result<Digest> {
     }
 }
 
+/// A stranger's text, which must not steer the reader's terminal or look like lines of ours.
+fn printable(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default().to_string());
+            escaped
+                .unwrap_or_else(|| c.to_string())
+                .chars()
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 fn print_valid(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
     let count = report.exchanges.len();
     let answers = if count == 1 { "answer" } else { "answers" };
@@ -112,7 +136,7 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
         report.log_size, report.log_time
     )?;
     writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
-    writeln!(out, "  question    {}", report.sql.trim())?;
+    writeln!(out, "  question    {}", printable(&report.sql))?;
     writeln!(
         out,
         "  table       {} rows, SHA-256 {}",
@@ -124,12 +148,12 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
             "  {} ({}) answered at {}",
             exchange.version, exchange.sharing, exchange.time
         )?;
-        writeln!(out, "    asked     {}", exchange.query)?;
+        writeln!(out, "    asked     {}", printable(&exchange.query))?;
         if let Some(purpose) = &exchange.purpose {
-            writeln!(out, "    purpose   {purpose}")?;
+            writeln!(out, "    purpose   {}", printable(purpose))?;
         }
         if let Some(basis) = &exchange.legal_basis {
-            writeln!(out, "    basis     {basis}")?;
+            writeln!(out, "    basis     {}", printable(basis))?;
         }
         writeln!(
             out,
@@ -138,7 +162,18 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
         )?;
     }
     for (format, digest) in &report.exports {
-        writeln!(out, "  export      {format}, SHA-256 {digest}")?;
+        writeln!(out, "  export      {}, SHA-256 {digest}", printable(format))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_texts_stay_on_their_line() {
+        assert_eq!(printable("SELECT 1\nVALID: all"), "SELECT 1 VALID: all");
+        assert_eq!(printable("\u{1b}[2Jx 中"), "\\u{1b}[2Jx 中");
+    }
 }

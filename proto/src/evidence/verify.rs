@@ -18,7 +18,7 @@ use crate::leaf::leaf;
 use crate::merkle;
 use crate::state::{self, ApplyError, RootRecord, keys};
 use crate::statement::{
-    AnswerDigest, EvidenceIndex, EvidenceMember, Predicate, Sharing, Statement, fingerprint,
+    AnswerDigest, EvidenceIndex, EvidenceMember, Predicate, Sharing, Statement,
 };
 use crate::time::Time;
 use crate::tlog_proof::TlogProof;
@@ -218,8 +218,9 @@ impl Log {
                 return invalid(format!("{name} stands out of order; the root comes first"));
             }
             if last.is_none() && envelope.payload_digest() != *pinned {
-                let found = fingerprint(&envelope.payload_digest());
-                return invalid(format!("the root has another fingerprint: {found}"));
+                return invalid(
+                    "it belongs to another root than the fingerprint given; check what you typed against what the root's keepers gave you",
+                );
             }
             last = Some(index);
             let signer = match &statement.predicate {

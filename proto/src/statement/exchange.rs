@@ -219,6 +219,12 @@ impl EvidenceIndex {
         if self.exchanges > 1_000 || self.members.len() > 20_000 || self.exports.len() > 16 {
             return rule("an evidence file holds at most 1000 exchanges and 20000 members");
         }
+        if self.sql.len() > MAX_QUERY {
+            return rule(format!("SQL longer than {MAX_QUERY} bytes"));
+        }
+        for export in &self.exports {
+            check_text("format", &export.format, 32)?;
+        }
         Ok(())
     }
 }

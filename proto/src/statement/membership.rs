@@ -139,10 +139,8 @@ impl Territory {
 impl std::fmt::Display for Territory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}@{}:", self.list, self.edition)?;
-        for (n, code) in self.codes().enumerate() {
-            write!(f, "{}{code}", if n == 0 { "" } else { "," })?;
-        }
-        Ok(())
+        let chains: Vec<String> = self.chains.iter().map(|chain| chain.join("<")).collect();
+        f.write_str(&chains.join(","))
     }
 }
 
@@ -297,6 +295,6 @@ mod tests {
         let bre = territory(&[&["53", "FR"]]);
         assert!(territory(&[&["35", "53"]]).lies_within(&bre));
         assert!(!territory(&[&["35", "53"], &["44", "52"]]).lies_within(&bre));
-        assert_eq!(bre.to_string(), "insee@2024:53");
+        assert_eq!(bre.to_string(), "insee@2024:53<FR");
     }
 }

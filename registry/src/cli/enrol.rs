@@ -87,6 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     println!("enrolled    {} ({})", proposal.id, proposal.agency.name);
     println!("level       {}", proposal.agency.level);
     println!("territory   {}", proposal.agency.territory);
+    println!("key         {}", proposal.agency.key.id());
     println!("log entry   {}", accepted.index);
     Ok(())
 }

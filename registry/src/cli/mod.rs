@@ -20,7 +20,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused by the federation's rules."
 
 /// Runs the shared registry of a Jingwei federation.
 #[derive(Parser)]
-#[command(name = "jingwei-registry", version, about, after_help = HELP)]
+#[command(name = "jingwei-registry", version, about, after_help = HELP, term_width = 0)]
 pub struct Command {
     #[command(subcommand)]
     what: What,

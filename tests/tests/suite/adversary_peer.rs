@@ -15,7 +15,7 @@ use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_tests::local::runtime;
 use jingwei_tests::lying_peer::{LyingPeer, identity};
 use jingwei_tests::node::PLACES;
-use jingwei_tests::programs::free_address;
+use jingwei_tests::programs::{eventually, free_address};
 use jingwei_tests::{Federation, Node, journal};
 
 const SQL: &str = "SELECT code, name, people FROM aa.places";
@@ -233,14 +233,9 @@ fn a_stranger_at_the_provider_s_address_is_not_asked() {
     drop(liar);
     // The same address, another TLS key.
     let stranger = TlsIdentity::generate().unwrap().0;
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while std::net::TcpListener::bind(announced).is_err() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the liar still listens"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    eventually("the liar has left its port", || {
+        std::net::TcpListener::bind(announced).is_ok()
+    });
     let _liar = LyingPeer::start_as(announced, &stranger, &a.dir, a.listen, &b.dir);
     let before = journal::exchanges(&a.dir, "aa").len();
     let ran = b.sql(SQL, &["--format", "csv"]);

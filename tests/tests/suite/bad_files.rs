@@ -12,8 +12,13 @@ use jingwei_tests::reading::LogFiles;
 use crate::pair::Pair;
 
 /// Publishes a file that must be refused, and checks that the log has not grown by it.
-fn refused(name: &str, content: impl AsRef<[u8]>, schema: &str, words: &[&str]) -> Ran {
-    let pair = Pair::shared();
+fn refused(
+    pair: &Pair,
+    name: &str,
+    content: impl AsRef<[u8]>,
+    schema: &str,
+    words: &[&str],
+) -> Ran {
     let file = pair.a.write(&format!("{name}.csv"), content);
     let schema = pair.a.write(&format!("{name}.schema.json"), schema);
     let ran = pair
@@ -21,7 +26,7 @@ fn refused(name: &str, content: impl AsRef<[u8]>, schema: &str, words: &[&str]) 
         .publish(&file, "aa", name, &schema, "public")
         .complains(words);
     assert_eq!(ran.code, 1, "{ran}");
-    not_entered(&pair, name);
+    not_entered(pair, name);
     ran
 }
 
@@ -40,31 +45,37 @@ fn not_entered(pair: &Pair, name: &str) {
 
 #[test]
 fn broken_csv() {
+    let pair = Pair::shared();
     refused(
+        &pair,
         "ragged",
         "code,name,people\n35001,Acigné,6930\n35002,Amanlis\n",
         SCHEMA,
         &["line 3", "2 cells", "3 columns"],
     );
     refused(
+        &pair,
         "quotes",
         "code,name,people\n35001,\"Acigné,6930\n",
         SCHEMA,
         &["line 2"],
     );
     refused(
+        &pair,
         "bytes",
         b"code,name,people\n35001,Acign\xe9,6930\n",
         SCHEMA,
         &["line 2", "UTF-8"],
     );
-    refused("empty", "", SCHEMA, &["empty"]);
+    refused(&pair, "empty", "", SCHEMA, &["empty"]);
 }
 
 #[test]
 fn invalid_rows_are_listed_and_nothing_is_published() {
+    let pair = Pair::shared();
     let csv = "code,name,people\n35001,Acigné,6930\n3500,Amanlis,1763\n35003,,many\n";
     let ran = refused(
+        &pair,
         "invalid",
         csv,
         SCHEMA,
@@ -79,16 +90,17 @@ fn invalid_rows_are_listed_and_nothing_is_published() {
         ],
     );
     assert!(!ran.stderr.contains("line 2,"), "{ran}");
-    let rejects =
-        std::fs::read_to_string(Pair::shared().a.work.join("invalid.csv.rejects.csv")).unwrap();
+    let rejects = std::fs::read_to_string(pair.a.work.join("invalid.csv.rejects.csv")).unwrap();
     assert!(rejects.lines().count() >= 4, "{rejects}");
     assert!(rejects.contains("many"), "{rejects}");
 }
 
 #[test]
 fn only_the_first_twenty_rejects_are_shown() {
+    let pair = Pair::shared();
     let rows: String = (0..100).map(|n| format!("x{n},Place,1\n")).collect();
     let ran = refused(
+        &pair,
         "hundred",
         format!("code,name,people\n{rows}"),
         SCHEMA,
@@ -102,13 +114,13 @@ fn only_the_first_twenty_rejects_are_shown() {
         20,
         "{ran}"
     );
-    let rejects =
-        std::fs::read_to_string(Pair::shared().a.work.join("hundred.csv.rejects.csv")).unwrap();
+    let rejects = std::fs::read_to_string(pair.a.work.join("hundred.csv.rejects.csv")).unwrap();
     assert_eq!(rejects.lines().count(), 101);
 }
 
 #[test]
 fn a_schema_that_is_none() {
+    let pair = Pair::shared();
     for (n, (schema, words)) in [
         ("code,name\n", &["schema"][..]),
         ("{\"type\": 5}", &["schema"]),
@@ -119,9 +131,8 @@ fn a_schema_that_is_none() {
     .iter()
     .enumerate()
     {
-        refused(&format!("schema{n}"), PLACES, schema, words);
+        refused(&pair, &format!("schema{n}"), PLACES, schema, words);
     }
-    let pair = Pair::shared();
     let file = pair.a.write("places-none.csv", PLACES);
     let ran = pair.a.publish(
         &file,
@@ -138,14 +149,23 @@ fn a_schema_that_is_none() {
 
 #[test]
 fn columns_missing_unknown_or_twice() {
-    refused("missing", "code,people\n35001,6930\n", SCHEMA, &["name"]);
+    let pair = Pair::shared();
     refused(
+        &pair,
+        "missing",
+        "code,people\n35001,6930\n",
+        SCHEMA,
+        &["name"],
+    );
+    refused(
+        &pair,
         "unknown",
         "code,name,peeple\n35001,Acigné,6930\n",
         SCHEMA,
         &["peeple"],
     );
     refused(
+        &pair,
         "double",
         "code,name,name\n35001,Acigné,Acigné\n",
         SCHEMA,

@@ -2,8 +2,7 @@
 
 use crate::pair::Pair;
 
-fn asked(sql: &str, code: i32, words: &[&str]) {
-    let pair = Pair::shared();
+fn asked(pair: &Pair, sql: &str, code: i32, words: &[&str]) {
     let ran = pair
         .b
         .sql(sql, &["--format", "csv"])
@@ -14,15 +13,22 @@ fn asked(sql: &str, code: i32, words: &[&str]) {
 
 #[test]
 fn wrong_sql() {
-    asked("SELEC 1", 2, &[]);
-    asked("SELECT code FROM aa.places WHERE", 2, &[]);
-    asked("SELECT code FROM aa.places GROUP BY name", 2, &["code"]);
-    asked("", 2, &[]);
-    asked("SELECT 1; SELECT 2", 2, &[]);
+    let pair = Pair::shared();
+    asked(&pair, "SELEC 1", 2, &[]);
+    asked(&pair, "SELECT code FROM aa.places WHERE", 2, &[]);
+    asked(
+        &pair,
+        "SELECT code FROM aa.places GROUP BY name",
+        2,
+        &["code"],
+    );
+    asked(&pair, "", 2, &[]);
+    asked(&pair, "SELECT 1; SELECT 2", 2, &[]);
 }
 
 #[test]
 fn sql_that_does_something_else_than_read() {
+    let pair = Pair::shared();
     for sql in [
         "DELETE FROM aa.places",
         "INSERT INTO aa.places VALUES ('35001', 'x', 1)",
@@ -34,14 +40,16 @@ fn sql_that_does_something_else_than_read() {
         "SET datafusion.execution.batch_size = 1",
         "EXPLAIN SELECT * FROM aa.places",
     ] {
-        asked(sql, 2, &["only queries"]);
+        asked(&pair, sql, 2, &["only queries"]);
     }
     assert!(!std::path::Path::new("/tmp/x.csv").exists());
 }
 
 #[test]
 fn sql_that_recurses() {
+    let pair = Pair::shared();
     asked(
+        &pair,
         "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t) SELECT * FROM t",
         2,
         &["recursive"],
@@ -50,20 +58,33 @@ fn sql_that_recurses() {
 
 #[test]
 fn tables_and_columns_that_are_not_there_with_the_nearest() {
+    let pair = Pair::shared();
     asked(
+        &pair,
         "SELECT * FROM aa.plases",
         1,
         &["plases", "nearest", "aa.places"],
     );
-    asked("SELECT * FROM ab.places", 1, &["ab.places", "nearest"]);
     asked(
+        &pair,
+        "SELECT * FROM ab.places",
+        1,
+        &["ab.places", "nearest"],
+    );
+    asked(
+        &pair,
         "SELECT * FROM zz.nothing_like_it",
         1,
         &["zz.nothing_like_it"],
     );
-    asked("SELECT * FROM aa.\"places@9\"", 1, &["places@9"]);
-    asked("SELECT peple FROM aa.places", 1, &["peple", "people"]);
-    asked("SELECT * FROM information_schema.tables", 1, &[]);
+    asked(&pair, "SELECT * FROM aa.\"places@9\"", 1, &["places@9"]);
+    asked(
+        &pair,
+        "SELECT peple FROM aa.places",
+        1,
+        &["peple", "people"],
+    );
+    asked(&pair, "SELECT * FROM information_schema.tables", 1, &[]);
 }
 
 #[test]
