@@ -65,16 +65,12 @@ impl Node {
             predicate: Predicate::Node(due),
         };
         let sequence = statement.head.sequence;
-        let accepted = self
-            .submitter()?
-            .submit(&statement.sign(&agency.signing))
-            .await?;
-        tracing::info!(agency = %agency.id(), address, index = accepted.index, "announced");
+        let entered = self.enter(&statement.sign(&agency.signing)).await?;
+        tracing::info!(agency = %agency.id(), address, index = entered, "announced");
         self.announced
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(agency.id().clone(), sequence);
-        self.replica.reached(accepted.index).await;
         Ok(())
     }
 

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 
+use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::Digest;
 use jingwei_proto::evidence::{
     ANSWER, CHECKPOINT, INDEX, MESSAGES, Writer, exchange_name, proof_name, statement_name,
 };
 use jingwei_proto::id::AgencyId;
+use jingwei_proto::note::Note;
 use jingwei_proto::statement::{
     AnswerDigest, EvidenceExport, EvidenceIndex, EvidenceMember, Head, MAX_QUERY, Predicate,
     Statement,
@@ -128,7 +130,11 @@ fn collect<'a>(
         )
     };
     let note = log.checkpoint_note().map_err(unreadable)?;
-    let size = log.checkpoint().size;
+    // From the note itself: the replica may go on between two looks at it.
+    let size = Note::parse(note.as_bytes())
+        .ok()
+        .and_then(|note| note.text.parse::<Checkpoint>().ok())
+        .map_or(0, |checkpoint| checkpoint.size);
     let mut members = vec![(
         CHECKPOINT.to_owned(),
         Content::Bytes(note.clone().into_bytes()),

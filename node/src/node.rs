@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use std::time::Duration;
+
+use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, VersionId};
 use jingwei_proto::key::KeyId;
 use jingwei_proto::state::{AgencyRecord, NodeRecord, VersionRecord};
@@ -34,6 +37,9 @@ use crate::store::{DatasetStore, StoreError};
 
 /// Parquet footers kept in memory; a footer of a small table takes a few kilobytes.
 const FOOTERS: usize = 256;
+
+/// How long a statement may take from here into this node's replica.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +93,8 @@ pub struct Node {
     pub(crate) source: Source,
     /// One publication at a time: each uses all cores while it validates.
     pub(crate) publishing: tokio::sync::Mutex<()>,
+    /// Told when a signed publication could not be entered.
+    pub(crate) unfinished: tokio::sync::Notify,
     pub(crate) address: OnceLock<String>,
     /// The sequence of each agency's announcement by this process; 0 once it is contested.
     pub(crate) announced: Mutex<BTreeMap<AgencyId, u64>>,
@@ -131,6 +139,7 @@ impl Node {
             disk.clone(),
         )?;
         let store = DatasetStore::open(&home.data(), disk.clone())?;
+        disk.clean(&home.data())?;
         let journals = Journals::open(
             &home,
             &membership.federation,
@@ -153,6 +162,7 @@ impl Node {
             identity,
             secret,
             publishing: tokio::sync::Mutex::new(()),
+            unfinished: tokio::sync::Notify::new(),
             address: OnceLock::new(),
             announced: Mutex::default(),
             shutdown: CancellationToken::new(),
@@ -307,6 +317,36 @@ impl Node {
             None,
             Patience::default(),
         )
+    }
+
+    /// Submits a statement and waits until the replica shows it: the registry's word alone does
+    /// not count.
+    pub(crate) async fn enter(&self, envelope: &Envelope) -> Result<u64, Fault> {
+        let late = || {
+            Fault::new(
+                Blame::Unavailable,
+                "the registry did not enter the statement in time",
+            )
+            .advise("try again: the same statement is never entered twice")
+        };
+        let entering = async {
+            let accepted = self.submitter()?.submit(envelope).await?;
+            self.replica.reached(accepted.index).await;
+            Ok::<_, Fault>(accepted.index)
+        };
+        let index = tokio::select! {
+            () = self.shutdown.cancelled() => return Err(late()),
+            entered = tokio::time::timeout(PATIENCE, entering) => entered.map_err(|_| late())??,
+        };
+        match self.replica.log().envelope(index) {
+            Ok(entry) if entry == envelope.to_bytes() => Ok(index),
+            _ => Err(Fault::new(
+                Blame::Unverified,
+                format!(
+                    "the registry says that the statement is entry {index}, and another one is"
+                ),
+            )),
+        }
     }
 
     /// The data files of a manifest, with their footers read.

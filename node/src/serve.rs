@@ -64,10 +64,7 @@ impl Node {
             shutdown.clone(),
         ));
         let announcing = tokio::spawn(self.clone().keep_announced());
-        let resuming = {
-            let node = self.clone();
-            tokio::spawn(async move { node.resume_publications().await })
-        };
+        let resuming = tokio::spawn(self.clone().keep_resuming());
         tokio::join!(
             serve::serve(
                 listener,
@@ -79,8 +76,7 @@ impl Node {
             serve::serve_unix(socket, local, limits, shutdown.clone()),
             self.serve_metrics(),
         );
-        resuming.abort();
-        let _ = tokio::join!(following, announcing);
+        let _ = tokio::join!(following, announcing, resuming);
         let _ = std::fs::remove_file(self.home.socket());
         self.journals.sequence().await;
         Ok(())

@@ -52,7 +52,7 @@ fn the_shipped_settings_are_in_order() {
     );
     std::fs::write(&settings, "lisen = \"127.0.0.1:7100\"\n").expect("the directory is ours");
     let output = doctor();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(
         String::from_utf8_lossy(&output.stderr).contains("lisen"),
         "{output:?}"

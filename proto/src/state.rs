@@ -206,9 +206,6 @@ impl<L: Lookup> Entry<'_, L> {
         body: &Root,
         current: Option<RootRecord>,
     ) -> Result<(Writes, PublicKey), ApplyError<L::Error>> {
-        if body.rules > RULES {
-            return Err(ApplyError::RulesTooNew(body.rules));
-        }
         if body.version != self.head.sequence {
             return Err(reject(Blame::Malformed, "the root's version is not its sequence").into());
         }
@@ -226,6 +223,10 @@ impl<L: Lookup> Entry<'_, L> {
         }
         let signer = self.signed_by_threshold(&body.keys, body.threshold)?;
         let chain = self.continues(current.map(|root| root.chain))?;
+        // Last of all: only a root that counts can ask for anything.
+        if body.rules > RULES {
+            return Err(ApplyError::RulesTooNew(body.rules));
+        }
         let record = RootRecord {
             chain,
             federation: self.head.federation.clone(),

@@ -21,6 +21,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::json;
 use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::leaf;
+use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::note::Note;
 use jingwei_proto::state::{self, RootRecord};
 use jingwei_proto::statement::fingerprint;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::index::{Index, IndexError};
-use crate::log::{AppendError, Entry, Log, LogError, LogReader};
+use crate::log::{AppendError, Entry, Log, LogError, LogReader, MAX_BATCH};
 use crate::source::{Source, SourceError};
 
 /// How long a request for a newer checkpoint may wait at the registry.
@@ -139,7 +140,7 @@ pub struct Replica {
 
 struct Highest {
     path: std::path::PathBuf,
-    size: u64,
+    checkpoint: Option<(u64, Digest)>,
 }
 
 impl Replica {
@@ -156,7 +157,7 @@ impl Replica {
         let (index, rejected) = Index::open(&dir.join("index"), &reader)?;
         let path = dir.join("highest");
         let highest = Highest {
-            size: read_highest(&path)?.max(reader.size()),
+            checkpoint: read_highest(&path)?,
             path,
         };
         let standing = Standing {
@@ -277,6 +278,9 @@ impl Replica {
         } else {
             self.same_history(&checkpoint)?;
         }
+        let replica = self.clone();
+        let indexed = tokio::task::spawn_blocking(move || replica.catch_up()).await;
+        indexed.unwrap_or_else(|panic| Err(ReplicaError::Append(panic.to_string())))?;
         self.standing.send_modify(|standing| {
             standing.size = checkpoint.size;
             standing.log_time = Some(time);
@@ -351,12 +355,17 @@ impl Replica {
     }
 
     fn not_smaller(&self, checkpoint: &Checkpoint) -> Result<(), Misbehaviour> {
-        let verified = lock(&self.highest).size;
+        let Some((verified, root)) = lock(&self.highest).checkpoint else {
+            return Ok(());
+        };
         if checkpoint.size < verified {
             return Err(Misbehaviour::Shrunk {
                 shown: checkpoint.size,
                 verified,
             });
+        }
+        if checkpoint.size == verified && checkpoint.root != root {
+            return Err(forked(checkpoint, root));
         }
         Ok(())
     }
@@ -382,25 +391,55 @@ impl Replica {
         signed: &Checkpoint,
         note: String,
     ) -> Result<(), ReplicaError> {
+        self.leads_to(&entries, signed)?;
         let mut log = lock(&self.log);
-        let sealed = log.append(&entries, |own| {
-            if own.root != signed.root || own.size != signed.size {
-                return Err(Misbehaviour::Forked {
-                    size: own.size,
-                    shown: signed.root,
-                    verified: own.root,
-                });
+        for batch in entries.chunks(MAX_BATCH) {
+            let sealed = log.append(batch, |own| match own.size == signed.size {
+                true if own.root != signed.root => Err(forked(signed, own.root)),
+                true => Ok(note.clone()),
+                // On the way to the signed size, which these entries were seen to lead to.
+                false => Ok(on_the_way(own, &note)),
+            });
+            match sealed {
+                Ok(_) => {}
+                Err(AppendError::Seal(misbehaviour)) => return Err(misbehaviour.into()),
+                Err(error) => return Err(ReplicaError::Append(error.to_string())),
             }
-            Ok(note)
-        });
-        match sealed {
-            Ok(_) => {}
-            Err(AppendError::Seal(misbehaviour)) => return Err(misbehaviour.into()),
-            Err(error) => return Err(ReplicaError::Append(error.to_string())),
         }
-        self.write_highest(signed)?;
-        let rejected = self.index.catch_up(&self.reader)?;
-        self.raise_rejected(rejected);
+        self.write_highest(signed)
+    }
+
+    /// Before anything is stored: with these entries the log has the signed root, and on the way
+    /// the root of the highest checkpoint that was ever verified.
+    fn leads_to(&self, entries: &[Entry], signed: &Checkpoint) -> Result<(), ReplicaError> {
+        let highest = lock(&self.highest).checkpoint;
+        let mut edge = self.reader.edge()?;
+        for entry in entries {
+            edge.push(leaf_hash(&entry.leaf));
+            if let Some((size, root)) = highest
+                && size == edge.size()
+                && root != edge.root()
+            {
+                return Err(Misbehaviour::Forked {
+                    size,
+                    shown: edge.root(),
+                    verified: root,
+                }
+                .into());
+            }
+        }
+        if edge.size() != signed.size || edge.root() != signed.root {
+            return Err(forked(signed, edge.root()).into());
+        }
+        Ok(())
+    }
+
+    /// Brings the index to the log's size, whatever kept it behind.
+    fn catch_up(&self) -> Result<(), ReplicaError> {
+        if self.index.size()? < self.reader.size() {
+            let rejected = self.index.catch_up(&self.reader)?;
+            self.raise_rejected(rejected);
+        }
         Ok(())
     }
 
@@ -422,7 +461,7 @@ impl Replica {
                 path: highest.path.display().to_string(),
                 source,
             })?;
-        highest.size = checkpoint.size;
+        highest.checkpoint = Some((checkpoint.size, checkpoint.root));
         Ok(())
     }
 
@@ -442,23 +481,43 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_highest(path: &Path) -> Result<u64, ReplicaError> {
+fn forked(signed: &Checkpoint, verified: Digest) -> Misbehaviour {
+    Misbehaviour::Forked {
+        size: signed.size,
+        shown: signed.root,
+        verified,
+    }
+}
+
+/// A note for a size between two that the registry signed. It carries the signatures over the
+/// later one, which do not verify over this: nobody can take it for a signed checkpoint.
+fn on_the_way(own: &Checkpoint, note: &str) -> String {
+    let signatures = note
+        .split_once("\n\n")
+        .map_or("", |(_, signatures)| signatures);
+    format!("{own}\n{signatures}")
+}
+
+/// Size and root of the highest checkpoint ever verified.
+fn read_highest(path: &Path) -> Result<Option<(u64, Digest)>, ReplicaError> {
     let failed = |source| ReplicaError::Highest {
         path: path.display().to_string(),
         source,
     };
     match std::fs::read_to_string(path) {
-        Ok(text) => text
-            .lines()
-            .next()
-            .and_then(|line| line.parse().ok())
-            .ok_or_else(|| {
+        Ok(text) => {
+            let read = text
+                .trim_end()
+                .split_once('\n')
+                .and_then(|(size, root)| Some((size.parse().ok()?, root.parse().ok()?)));
+            read.map(Some).ok_or_else(|| {
                 failed(std::io::Error::new(
                     std::io::ErrorKind::InvalidData,
-                    "it holds no log size",
+                    "it does not hold a log size and a root",
                 ))
-            }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }

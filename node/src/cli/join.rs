@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     }
     let _lock = DirLock::acquire(dir).map_err(failed)?;
     let clock = clock::system();
-    let disk = Disk::new();
+    let disk = Disk::new().private();
     let membership = runtime()?
         .block_on(Membership::join(
             &home,

@@ -132,9 +132,9 @@ pub fn run(command: Command) -> ExitCode {
 fn report(fault: &Fault) {
     let mut out = std::io::stderr().lock();
     // Who has closed standard error does not want to read it.
-    let _ = writeln!(out, "error: {}", fault.message);
+    let _ = writeln!(out, "error: {}", verify::printable(&fault.message));
     if let Some(advice) = &fault.advice {
-        let _ = writeln!(out, "  {advice}");
+        let _ = writeln!(out, "  {}", verify::printable(advice));
     }
     if let Some(pause) = fault.retry_after {
         let _ = writeln!(out, "  try again in {} s", pause.as_secs().max(1));

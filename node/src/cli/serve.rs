@@ -39,7 +39,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
 
 async fn serve(home: Home, config: Config) -> Result<(), Fault> {
     let listen = config.listen;
-    let node = Node::open(home, config, clock::system(), Disk::new()).map_err(open_fault)?;
+    let node =
+        Node::open(home, config, clock::system(), Disk::new().private()).map_err(open_fault)?;
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         failed(format!("cannot listen on {listen}: {error}"))
             .advise("choose another with --listen, or in node.toml")

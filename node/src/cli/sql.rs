@@ -129,10 +129,18 @@ impl<'a> Evidence<'a> {
     async fn save(mut self, replies: &mut Streaming<SqlResponse>) -> Result<(), Fault> {
         let path = self.path;
         let cannot = |error: io::Error| failed(format!("cannot write {}: {error}", path.display()));
+        let mut came = false;
         while let Some(part) = next(replies).await? {
             if let sql_response::Part::Evidence(bytes) = part {
+                came = true;
                 self.file.write_all(&bytes).map_err(cannot)?;
             }
+        }
+        if !came {
+            return Err(Fault::new(
+                Blame::Incomplete,
+                "the node stopped before the evidence was whole",
+            ));
         }
         self.file.flush().map_err(cannot)?;
         self.file.get_ref().sync_all().map_err(cannot)?;

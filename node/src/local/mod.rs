@@ -164,12 +164,11 @@ impl Node {
             .advise(format!("give the file to {superior}"))
         })?;
         let envelope = proposal.statement().sign(&agency.signing);
-        let accepted = self.submitter()?.submit(&envelope).await?;
-        self.replica.reached(accepted.index).await;
+        let index = self.enter(&envelope).await?;
         Ok(EnrolResponse {
             agency: proposal.id.to_string(),
             superior: superior.to_string(),
-            index: accepted.index,
+            index,
         })
     }
 
@@ -206,14 +205,10 @@ impl Node {
                 schema: String::from_utf8_lossy(&json::canonical(schema.json())).into_owned(),
             }),
         };
-        let accepted = self
-            .submitter()?
-            .submit(&statement.sign(&agency.signing))
-            .await?;
-        self.replica.reached(accepted.index).await;
+        let index = self.enter(&statement.sign(&agency.signing)).await?;
         Ok(EnterSchemaResponse {
             version: sequence,
-            index: accepted.index,
+            index,
         })
     }
 }

@@ -16,6 +16,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
@@ -35,6 +36,9 @@ use crate::ingest::{
     self, IngestError, Limits, Progress, Sameness, Source, Spooled, Target, Written,
 };
 use crate::node::{Node, index_fault};
+
+/// Between two attempts while the registry is down.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What somebody wants to publish.
 pub struct Publication {
@@ -116,6 +120,14 @@ impl Node {
         if record
             .staged
             .as_ref()
+            .is_some_and(|staged| staged.sameness == sameness && staged.envelope.is_some())
+        {
+            // It was signed already: it may even be in the registry, and is never signed anew.
+            return self.finish_or_go_on(&publication, record).await;
+        }
+        if record
+            .staged
+            .as_ref()
             .is_none_or(|staged| staged.sameness != sameness)
         {
             record.staged = Some(Staged::new(sameness));
@@ -157,14 +169,40 @@ impl Node {
             commitment: None,
         };
         self.sign(&publication, manifest, &mut record)?;
-        let published = self
-            .finish(&publication.agency, &publication.name, record)
-            .await?;
-        Ok(published_as(&publication, published, false))
+        self.finish_or_go_on(&publication, record).await
     }
 
-    /// Submits what an earlier process had signed and not seen entered.
-    pub(crate) async fn resume_publications(self: &Arc<Node>) {
+    /// Enters what is signed; if that fails now, it goes on in the background.
+    async fn finish_or_go_on(
+        &self,
+        publication: &Publication,
+        record: Record,
+    ) -> Result<Published, PublishError> {
+        let finished = self
+            .finish(&publication.agency, &publication.name, record)
+            .await;
+        if finished.is_err() {
+            self.unfinished.notify_one();
+        }
+        Ok(published_as(publication, finished?, false))
+    }
+
+    /// Submits what was signed and not seen entered: after a start, and as long as the registry
+    /// was down when somebody published. Ends with the node.
+    pub(crate) async fn keep_resuming(self: Arc<Node>) {
+        loop {
+            let waits = self.resume_publications().await;
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = self.unfinished.notified() => {}
+                () = tokio::time::sleep(PAUSE), if waits => {}
+            }
+        }
+    }
+
+    /// Whether some publication still waits.
+    async fn resume_publications(&self) -> bool {
+        let mut waits = false;
         for (agency, name) in Record::all(&self.home) {
             let Some(agency) = self.agencies.get(&agency).cloned() else {
                 continue;
@@ -173,21 +211,25 @@ impl Node {
             let Ok(record) = Record::load(&self.home, agency.id(), &name) else {
                 continue;
             };
-            if record
+            let signed = record
                 .staged
                 .as_ref()
-                .is_some_and(|staged| staged.envelope.is_some())
-            {
-                match self.finish(&agency, &name, record).await {
-                    Ok(published) => {
-                        tracing::info!(agency = %agency.id(), %name, version = published.version, "a publication was finished")
-                    }
-                    Err(fault) => {
-                        tracing::warn!(agency = %agency.id(), %name, %fault, "a publication waits")
-                    }
+                .is_some_and(|staged| staged.envelope.is_some());
+            if !signed {
+                continue;
+            }
+            match self.finish(&agency, &name, record).await {
+                Ok(published) => {
+                    tracing::info!(agency = %agency.id(), %name, version = published.version, "a publication was finished");
+                }
+                Err(fault) => {
+                    tracing::warn!(agency = %agency.id(), %name, %fault, "a publication waits");
+                    // Anything else does not mend itself; the officer publishes again.
+                    waits |= matches!(fault.blame, Blame::Unavailable | Blame::Overloaded);
                 }
             }
         }
+        waits
     }
 
     fn ingest(
@@ -365,8 +407,8 @@ impl Node {
         let Some(envelope) = &staged.envelope else {
             return Err(Fault::new(Blame::Internal, "nothing is signed"));
         };
-        let accepted = match self.submitter()?.submit(envelope).await {
-            Ok(accepted) => accepted,
+        let index = match self.enter(envelope).await {
+            Ok(index) => index,
             Err(fault) if fault.blame == Blame::Stale => {
                 // Somebody else continued the chain: this manifest can never be entered.
                 record.staged = None;
@@ -382,14 +424,13 @@ impl Node {
                 });
             }
         };
-        self.replica.reached(accepted.index).await;
         let sequence =
             Statement::parse(envelope.payload()).map_or(0, |statement| statement.head.sequence);
         let published = PublishedVersion {
             sameness: staged.sameness,
             version: sequence,
             rows: staged.rows,
-            index: accepted.index,
+            index,
             file: staged
                 .files
                 .first()

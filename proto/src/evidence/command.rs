@@ -72,7 +72,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
         Ok(report) => print_valid(report, out)
             .and_then(|()| print_report(report, &arguments.root, out))
             .map(|()| ExitCode::SUCCESS),
-        Err(reason) => writeln!(out, "INVALID: {reason}").map(|()| ExitCode::from(INVALID)),
+        Err(reason) => {
+            writeln!(out, "INVALID: {}", printable(reason)).map(|()| ExitCode::from(INVALID))
+        }
     };
     // Who closes the pipe early has seen the verdict or does not want it.
     printed.unwrap_or(ExitCode::from(FAILED))
@@ -103,7 +105,7 @@ fn digest_of(path: &std::path::Path) -> std::io::Result<Digest> {
 }
 
 /// A stranger's text, which must not steer the reader's terminal or look like lines of ours.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.trim()
         .chars()
         .map(|c| if c.is_whitespace() { ' ' } else { c })

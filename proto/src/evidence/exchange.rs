@@ -3,7 +3,7 @@
 
 use super::verify::{ExchangeReport, File, Invalid, Log, invalid, same_answer};
 use super::{ANSWER, MESSAGES, exchange_name};
-use crate::border::Query;
+use crate::border::{GRAMMAR, Query};
 use crate::dsse::Envelope;
 use crate::id::AgencyId;
 use crate::statement::{
@@ -25,6 +25,7 @@ pub(super) fn verify(
     let name = exchange_name(n, ANSWER);
     same_answer(file.take(&name)?, &said.receipt.answer, &name)?;
     Ok(ExchangeReport {
+        nonce: said.request.nonce.clone(),
         version: said.acceptance.dataset.version.clone(),
         sharing: said.acceptance.dataset.sharing,
         query: said.request.query.clone(),
@@ -139,6 +140,9 @@ impl<'a> Said<'a> {
         let [request, acceptance, receipt, acknowledgement] = messages else {
             return invalid("an exchange has four messages");
         };
+        if self.request.grammar != u64::from(GRAMMAR) {
+            return invalid(format!("{} is in another border grammar", request.name));
+        }
         let used = &self.acceptance.dataset;
         let query = Query::parse(&self.request.query)
             .map_err(|error| Invalid(format!("{}: {error}", request.name)))?;

@@ -58,6 +58,8 @@ pub struct Report {
 /// One exchange of valid evidence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExchangeReport {
+    /// What names it.
+    pub nonce: String,
     /// The version that answered.
     pub version: VersionId,
     /// Its sharing class.
@@ -91,9 +93,19 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
     let mut file = File::new(rest, index)?;
     let log = Log::read(&mut file, root)?;
     let asker = log.signer(&statement, &envelope, INDEX)?;
-    let mut exchanges = Vec::new();
+    if statement.head.sequence != 1 {
+        return invalid(format!("{INDEX} stands alone: its sequence is 1"));
+    }
+    let mut exchanges: Vec<ExchangeReport> = Vec::new();
     for n in 0..index.exchanges {
-        exchanges.push(exchange::verify(&mut file, &log, n, asker)?);
+        let exchange = exchange::verify(&mut file, &log, n, asker)?;
+        if exchanges.iter().any(|other| other.nonce == exchange.nonce) {
+            return invalid(format!("exchange {n} stands twice"));
+        }
+        if exchange.time > statement.head.time {
+            return invalid(format!("exchange {n} is later than the evidence of it"));
+        }
+        exchanges.push(exchange);
     }
     let answer = file.take(ANSWER)?;
     same_answer(answer, &index.answer, ANSWER)?;
@@ -209,11 +221,13 @@ impl Log {
         let mut state = BTreeMap::new();
         let mut agencies = BTreeMap::new();
         let mut manifests = HashMap::new();
+        let mut federation = None;
         let mut proofs = Vec::new();
         let mut last = None;
         while let Some(index) = file.next_statement() {
             let name = statement_name(index);
             let (envelope, statement) = file.take_envelope(&name)?;
+            let federation = federation.get_or_insert_with(|| statement.head.federation.clone());
             if last.is_some_and(|last| index <= last) || (last.is_none() && index != 0) {
                 return invalid(format!("{name} stands out of order; the root comes first"));
             }
@@ -227,9 +241,14 @@ impl Log {
                 Predicate::Root(_) | Predicate::Agency(_) => {
                     member_statement(&mut state, &mut agencies, index, &envelope)?
                 }
-                Predicate::Dataset(_) => {
-                    manifest(&agencies, &mut manifests, index, &envelope, &statement)?
-                }
+                Predicate::Dataset(_) => manifest(
+                    federation,
+                    &agencies,
+                    &mut manifests,
+                    index,
+                    &envelope,
+                    &statement,
+                )?,
                 other => return invalid(format!("{name}: {} is not evidence", other.kind())),
             };
             let proof = text(file.take(&proof_name(index))?)?;
@@ -319,6 +338,7 @@ fn member_statement(
 /// A manifest. Its place among the dataset's versions is its sequence; earlier versions are
 /// not needed, because the registry admitted it only as the next one.
 fn manifest(
+    federation: &FederationId,
     agencies: &BTreeMap<AgencyId, PublicKey>,
     manifests: &mut HashMap<VersionId, Manifest>,
     index: u64,
@@ -331,6 +351,9 @@ fn manifest(
     else {
         return invalid(format!("{name} is not a manifest"));
     };
+    if statement.head.federation != *federation {
+        return invalid(format!("{name} belongs to another federation"));
+    }
     let key = signed_by(agencies, agency, envelope, &name)?;
     let id = VersionId {
         dataset: DatasetId {

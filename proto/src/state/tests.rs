@@ -392,6 +392,11 @@ fn the_root_changes_by_old_and_new_keys() {
         Blame::Unauthorised
     );
     let future = signed(&next(2), &[&key(1), &key(4)], &key(3));
+    // Nobody but the root asks for newer rules.
+    assert_eq!(
+        world.blame(&signed(&next(2), &[&key(1)], &key(3))),
+        Blame::Unauthorised
+    );
     assert!(matches!(
         apply(&world.state, 1, &future),
         Err(ApplyError::RulesTooNew(2))

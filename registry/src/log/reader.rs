@@ -229,7 +229,7 @@ impl LogReader {
     }
 
     /// The right edge of the published tree.
-    pub(super) fn edge(&self) -> Result<Edge, LogError> {
+    pub fn edge(&self) -> Result<Edge, LogError> {
         let size = self.size();
         let reader = self.hashes(size)?;
         Edge::from_reader(size, &reader).map_err(|error| self.unread(error))
