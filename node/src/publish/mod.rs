@@ -120,14 +120,6 @@ impl Node {
         if record
             .staged
             .as_ref()
-            .is_some_and(|staged| staged.sameness == sameness && staged.envelope.is_some())
-        {
-            // It was signed already: it may even be in the registry, and is never signed anew.
-            return self.finish_or_go_on(&publication, record).await;
-        }
-        if record
-            .staged
-            .as_ref()
             .is_none_or(|staged| staged.sameness != sameness)
         {
             record.staged = Some(Staged::new(sameness));

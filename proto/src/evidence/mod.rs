@@ -20,6 +20,8 @@
 mod archive;
 pub mod command;
 mod exchange;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use archive::{ArchiveError, Writer, read as read_archive};
