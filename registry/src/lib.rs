@@ -8,6 +8,16 @@
 //! trust comes from the membership, and what both programs need to serve and to connect. Out of
 //! scope, on purpose: SQL, Parquet, and everything else that is about data.
 
+/// Prints a line to standard output. Whoever has closed the other end, as `head` does, has seen
+/// enough: that is no error.
+#[macro_export]
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use ::std::io::Write as _;
+        let _ = ::std::writeln!(::std::io::stdout(), $($part)*);
+    }};
+}
+
 pub mod clock;
 pub mod config;
 pub mod connect;

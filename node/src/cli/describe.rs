@@ -3,6 +3,7 @@
 use comfy_table::{Table, presets};
 use jingwei_proto::wire::node::{DescribeRequest, DescribeResponse};
 use jingwei_registry::fault::Fault;
+use jingwei_registry::say;
 use jingwei_schemas::TableSchema;
 
 use super::Place;
@@ -35,7 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             .map_err(|status| Fault::from_status(&status))
     })?;
     if arguments.schema {
-        println!("{}", described.schema);
+        say!("{}", described.schema);
     } else {
         print(&described);
     }
@@ -44,41 +45,47 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
 
 fn print(described: &DescribeResponse) {
     let summary = described.summary.clone().unwrap_or_default();
-    println!(
-        "dataset     {}@{} of {} versions",
-        summary.dataset, summary.version, described.versions
+    say!(
+        "dataset     {}@{} (newest: {})",
+        summary.dataset,
+        summary.version,
+        described.versions
     );
     if !summary.title.is_empty() {
-        println!("title       {}", summary.title);
+        say!("title       {}", summary.title);
     }
-    println!(
+    say!(
         "agency      {}, level {}, {}",
-        described.agency_name, described.agency_level, described.agency_territory
+        described.agency_name,
+        described.agency_level,
+        described.agency_territory
     );
-    println!("sharing     {}", summary.sharing);
-    println!(
+    say!("sharing     {}", summary.sharing);
+    say!(
         "published   {}, log entry {}",
-        summary.time, described.index
+        summary.time,
+        described.index
     );
-    println!("rows        {}", summary.rows);
+    say!("rows        {}", summary.rows);
     if !described.source_format.is_empty() {
-        println!(
+        say!(
             "made from   {} of {} bytes",
-            described.source_format, described.source_bytes
+            described.source_format,
+            described.source_bytes
         );
     }
     for file in &described.files {
-        println!("data        SHA-256 {}, {} bytes", file.digest, file.bytes);
+        say!("data        SHA-256 {}, {} bytes", file.digest, file.bytes);
     }
-    println!("manifest    SHA-256 {}", described.manifest_digest);
+    say!("manifest    SHA-256 {}", described.manifest_digest);
     if let Some((agency, name)) = summary.dataset.split_once('/') {
-        println!("in SQL      \"{agency}\".{name}");
+        say!("in SQL      \"{agency}\".{name}");
     }
     if !described.description.is_empty() {
-        println!("\n{}", described.description);
+        say!("\n{}", described.description);
     }
     if let Ok(schema) = TableSchema::parse(described.schema.as_bytes()) {
-        println!("\n{}", columns(&schema).trim_fmt());
+        say!("\n{}", columns(&schema).trim_fmt());
     }
 }
 

@@ -1,5 +1,6 @@
 //! `jingwei doctor`
 
+use jingwei_registry::say;
 use std::time::Duration;
 
 use jingwei_proto::time::Time;
@@ -42,17 +43,17 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let home = Home::new(&arguments.place.dir);
     Config::read(&home.settings(), super::environment()).map_err(wrong_use)?;
-    println!("settings    in order");
+    say!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
     print(&status);
     problems.extend(check_files(&home));
     if problems.is_empty() {
-        println!("\nall is well");
+        say!("\nall is well");
         return Ok(());
     }
-    println!();
+    say!("");
     for problem in &problems {
-        println!("problem     {problem}");
+        say!("problem     {problem}");
     }
     Err(Fault::new(
         Blame::Internal,
@@ -117,15 +118,15 @@ async fn registry_size(address: &str) -> Result<u64, String> {
 fn check_files(home: &Home) -> Vec<String> {
     let mut problems = Vec::new();
     match HostedAgency::load_all(home) {
-        Ok(agencies) => println!("keys        of {} agencies, private", agencies.len()),
+        Ok(agencies) => say!("keys        private; agencies hosted: {}", agencies.len()),
         Err(error) => problems.push(error.to_string()),
     }
     match check_data(home) {
-        Ok(files) => println!("data        {files} files, each with the digest that is its name"),
+        Ok(files) => say!("data        every file has the digest that is its name; files: {files}"),
         Err(found) => problems.extend(found),
     }
     match check_journals(home) {
-        Ok(records) => println!("journals    {records} records, each as its log has it"),
+        Ok(records) => say!("journals    every record is as its log has it; records: {records}"),
         Err(found) => problems.extend(found),
     }
     problems
@@ -184,18 +185,19 @@ fn print(status: &StatusResponse) {
         Some(time) if seconds > 0 => time.to_string(),
         _ => "never".to_owned(),
     };
-    println!(
+    say!(
         "node        version {} at {}",
-        status.version, status.address
+        status.version,
+        status.address
     );
-    println!("federation  {}", status.federation);
-    println!("root        {}", status.root_fingerprint);
-    println!(
+    say!("federation  {}", status.federation);
+    say!("root        {}", status.root_fingerprint);
+    say!(
         "registry    {}, last heard {}",
         status.registry,
         time(status.registry_seen)
     );
-    println!(
+    say!(
         "log         {} entries verified, head co-signed {}",
         status.log_size,
         time(status.log_time)
@@ -206,9 +208,12 @@ fn print(status: &StatusResponse) {
             (true, false) => "enrolled, not announced yet",
             (false, _) => "not enrolled yet",
         };
-        println!(
+        say!(
             "agency      {} ({}), level {}, {}: {state}",
-            agency.id, agency.name, agency.level, agency.territory
+            agency.id,
+            agency.name,
+            agency.level,
+            agency.territory
         );
     }
 }

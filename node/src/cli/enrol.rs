@@ -1,5 +1,6 @@
 //! `jingwei enrol`
 
+use jingwei_registry::say;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -35,11 +36,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         .id
         .superior()
         .map_or("the root".to_owned(), |id| id.to_string());
-    println!("agency      {} ({})", proposal.id, proposal.agency.name);
-    println!("level       {}", proposal.agency.level);
-    println!("territory   {}", proposal.agency.territory);
-    println!("key         {}", proposal.agency.key.id());
-    println!("superior    {superior}");
+    say!("agency      {} ({})", proposal.id, proposal.agency.name);
+    say!("level       {}", proposal.agency.level);
+    say!("territory   {}", proposal.agency.territory);
+    say!("key         {}", proposal.agency.key.id());
+    say!("superior    {superior}");
     if !arguments.yes && !confirmed()? {
         return Err(wrong_use("not enrolled"));
     }
@@ -49,9 +50,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             .map(tonic::Response::into_inner)
             .map_err(|status| Fault::from_status(&status))
     })?;
-    println!(
+    say!(
         "enrolled    {} by {}, log entry {}",
-        enrolled.agency, enrolled.superior, enrolled.index
+        enrolled.agency,
+        enrolled.superior,
+        enrolled.index
     );
     Ok(())
 }

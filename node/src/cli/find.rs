@@ -3,6 +3,7 @@
 use comfy_table::{Table, presets};
 use jingwei_proto::wire::node::FindRequest;
 use jingwei_registry::fault::Fault;
+use jingwei_registry::say;
 
 use super::Place;
 use super::client::with_node;
@@ -48,13 +49,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         ]);
     }
     if found.total == 0 {
-        println!("nothing found; ‘jingwei find’ without words lists everything");
+        say!("nothing found; ‘jingwei find’ without words lists everything");
         return Ok(());
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
     let shown = found.datasets.len() as u64;
     if shown < found.total {
-        println!("{shown} of {} shown; --limit shows more", found.total);
+        say!("{shown} of {} shown; --limit shows more", found.total);
     }
     Ok(())
 }

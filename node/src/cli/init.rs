@@ -1,5 +1,6 @@
 //! `jingwei init`
 
+use jingwei_registry::say;
 use std::net::SocketAddr;
 
 use jingwei_proto::id::AgencyId;
@@ -73,15 +74,15 @@ pub fn run(arguments: Arguments) -> Result<(), Fault> {
         other => failed(other),
     })?;
     write_settings(&home, arguments.listen)?;
-    println!("agency      {} ({})", agency.id(), agency.profile.name);
-    println!("key         {}", agency.signing.public().id());
-    println!("keys        {}", home.agency(agency.id()).display());
-    println!();
-    println!(
+    say!("agency      {} ({})", agency.id(), agency.profile.name);
+    say!("key         {}", agency.signing.public().id());
+    say!("keys        {}", home.agency(agency.id()).display());
+    say!("");
+    say!(
         "Next: jingwei join --dir {} http://HOST:PORT --root FINGERPRINT",
         shell::path(&dir)
     );
-    println!("Address and fingerprint come from whoever runs the registry.");
+    say!("Address and fingerprint come from whoever runs the registry.");
     Ok(())
 }
 

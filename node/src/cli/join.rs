@@ -1,5 +1,6 @@
 //! `jingwei join`
 
+use jingwei_registry::say;
 use std::sync::Arc;
 
 use jingwei_proto::digest::Digest;
@@ -65,15 +66,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             &disk,
         ))
         .map_err(join_fault)?;
-    println!("joined      {}", membership.federation);
+    say!("joined      {}", membership.federation);
     let replica = Replica::open(&home.replica(), &membership.origin, membership.root, disk)
         .map_err(failed)?;
-    println!("log         {} entries, verified", replica.log().size());
+    say!("log         {} entries, verified", replica.log().size());
     for agency in &agencies {
         propose_enrolment(&home, &membership, &replica, agency, clock())?;
     }
-    println!();
-    println!("Next: jingwei serve --dir {}", shell::path(dir));
+    say!("");
+    say!("Next: jingwei serve --dir {}", shell::path(dir));
     Ok(())
 }
 
@@ -86,7 +87,7 @@ fn propose_enrolment(
 ) -> Result<(), Fault> {
     let id = agency.id();
     if replica.index().agency(id).map_err(failed)?.is_some() {
-        println!("enrolled    {id}");
+        say!("enrolled    {id}");
         return Ok(());
     }
     let path = home.enrolment(id);
@@ -99,14 +100,14 @@ fn propose_enrolment(
     .to_bytes();
     bytes.push(b'\n');
     std::fs::write(&path, bytes).map_err(|error| failed(format!("{}: {error}", path.display())))?;
-    println!("proposal    {}", path.display());
-    println!("key         {}", agency.signing.public().id());
+    say!("proposal    {}", path.display());
+    say!("key         {}", agency.signing.public().id());
     match id.superior() {
-        Some(superior) => println!(
+        Some(superior) => say!(
             "            give it to {superior}, who runs: jingwei enrol --dir DIR {}",
             shell::path(&path)
         ),
-        None => println!(
+        None => say!(
             "            give it to the registry's keepers, who run: jingwei-registry enrol --dir DIR {}",
             shell::path(&path)
         ),

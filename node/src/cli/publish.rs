@@ -1,5 +1,6 @@
 //! `jingwei publish`
 
+use jingwei_registry::say;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -83,13 +84,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     } else {
         "published"
     };
-    println!("{what:<11} {}@{}", published.dataset, published.version);
-    println!("rows        {}", published.rows);
-    println!(
+    say!("{what:<11} {}@{}", published.dataset, published.version);
+    say!("rows        {}", published.rows);
+    say!(
         "data        SHA-256 {}, {} bytes of Parquet",
-        published.digest, published.bytes
+        published.digest,
+        published.bytes
     );
-    println!("log entry   {}", published.index);
+    say!("log entry   {}", published.index);
     Ok(())
 }
 

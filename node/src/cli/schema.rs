@@ -1,5 +1,6 @@
 //! `jingwei schema`
 
+use jingwei_registry::say;
 use std::path::PathBuf;
 
 use jingwei_proto::wire::node::EnterSchemaRequest;
@@ -41,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             .map(tonic::Response::into_inner)
             .map_err(|status| Fault::from_status(&status))
     })?;
-    println!("entered     {} version {}", arguments.name, entered.version);
-    println!("log entry   {}", entered.index);
+    say!("entered     {} version {}", arguments.name, entered.version);
+    say!("log entry   {}", entered.index);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `jingwei serve`
 
+use jingwei_registry::say;
 use std::net::SocketAddr;
 
 use jingwei_registry::clock;
@@ -46,7 +47,7 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
             .advise("choose another with --listen, or in node.toml")
     })?;
     let agencies: Vec<String> = node.hosted().map(ToString::to_string).collect();
-    println!(
+    say!(
         "node of {} at https://{}",
         agencies.join(", "),
         listener.local_addr().map_err(failed)?

@@ -1,5 +1,6 @@
 //! `jingwei-registry enrol`
 
+use jingwei_registry::say;
 use std::path::PathBuf;
 
 use jingwei_proto::key::{SecretKey, Signer};
@@ -84,11 +85,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             .submit(&envelope)
             .await
     })?;
-    println!("enrolled    {} ({})", proposal.id, proposal.agency.name);
-    println!("level       {}", proposal.agency.level);
-    println!("territory   {}", proposal.agency.territory);
-    println!("key         {}", proposal.agency.key.id());
-    println!("log entry   {}", accepted.index);
+    say!("enrolled    {} ({})", proposal.id, proposal.agency.name);
+    say!("level       {}", proposal.agency.level);
+    say!("territory   {}", proposal.agency.territory);
+    say!("key         {}", proposal.agency.key.id());
+    say!("log entry   {}", accepted.index);
     Ok(())
 }
 

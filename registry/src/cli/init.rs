@@ -4,6 +4,7 @@ use jingwei_proto::statement::fingerprint;
 use jingwei_registry::clock;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::found::{FoundError, found};
+use jingwei_registry::say;
 
 use super::{Failure, Place, failed};
 
@@ -37,19 +38,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         FoundError::Name(_) | FoundError::Threshold { .. } => Failure::Usage(error.to_string()),
         other => failed(other),
     })?;
-    println!("federation  {}", founded.federation);
-    println!("root        {}", fingerprint(&founded.root));
-    println!();
-    println!("Give the root's fingerprint to everybody who joins, on paper if it can be.");
-    println!(
+    say!("federation  {}", founded.federation);
+    say!("root        {}", fingerprint(&founded.root));
+    say!("");
+    say!("Give the root's fingerprint to everybody who joins, on paper if it can be.");
+    say!(
         "{} of these {} root keys enrol national agencies. Move them to different people's safes:",
-        arguments.threshold, arguments.root_keys
+        arguments.threshold,
+        arguments.root_keys
     );
     for path in &founded.root_keys {
-        println!("  {}", path.display());
+        say!("  {}", path.display());
     }
-    println!();
-    println!("Next: jingwei-registry serve --dir {}", shell(dir));
+    say!("");
+    say!("Next: jingwei-registry serve --dir {}", shell(dir));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! `jingwei-registry serve`
 
+use jingwei_registry::say;
 use std::net::SocketAddr;
 
 use jingwei_proto::statement::fingerprint;
@@ -46,11 +47,11 @@ async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
         .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
     let address = listener.local_addr().map_err(failed)?;
     let metrics = config.metrics.then(telemetry::metrics).flatten();
-    println!(
+    say!(
         "registry of {} at http://{address}",
         registry.record().federation
     );
-    println!("root        {}", fingerprint(&registry.root()));
+    say!("root        {}", fingerprint(&registry.root()));
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
     registry

@@ -20,7 +20,7 @@ fn a_dataset_is_found_described_and_asked_for() {
     let found = pair.b.run(&["find", "plac"]).ok();
     assert!(!found.stdout.contains("bb/open"), "{found}");
     pair.b.run(&["describe", "aa/places"]).ok().prints(&[
-        "aa/places@2 of 2 versions",
+        "aa/places@2 (newest: 2)",
         "unconditional",
         "Agency aa",
         "people",
