@@ -1,3 +1,5 @@
+//! Who may enter what, and who may not.
+
 use std::collections::BTreeMap;
 
 use super::*;

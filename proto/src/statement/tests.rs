@@ -1,3 +1,5 @@
+//! Statements as they are read and written, and what is refused.
+
 use super::*;
 use crate::key::SecretKey;
 
