@@ -366,23 +366,22 @@ impl Node {
         let mut record = Record::load(&self.home, agency.id(), name)?;
         match finished {
             Ok(_) => Ok(record),
+            // Refused by the rules for good, and so not entered: it is made anew.
             Err(fault)
                 if matches!(
                     fault.blame,
-                    Blame::Unavailable
-                        | Blame::Overloaded
-                        | Blame::TimedOut
-                        | Blame::Cancelled
-                        | Blame::Internal
+                    Blame::Malformed
+                        | Blame::Forged
+                        | Blame::Unauthorised
+                        | Blame::Inconsistent
+                        | Blame::Stale
                 ) =>
             {
-                Err(fault)
-            }
-            // Refused for good, and so not entered: it is made anew.
-            Err(_) => {
                 record.staged = None;
                 Ok(record)
             }
+            // Everything else leaves open whether it was entered.
+            Err(fault) => Err(fault),
         }
     }
 
