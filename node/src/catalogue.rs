@@ -74,19 +74,15 @@ impl Node {
         })
     }
 
-    fn newest(&self, id: &DatasetId) -> Result<Option<(VersionId, VersionRecord)>, Fault> {
-        let Some(chain) = self.replica.index().newest(id).map_err(index_fault)? else {
+    fn newest(&self, id: &DatasetId) -> Result<Option<(VersionId, Arc<VersionRecord>)>, Fault> {
+        let Some(chain) = self.known.newest(id).map_err(index_fault)? else {
             return Ok(None);
         };
         let version = VersionId {
             dataset: id.clone(),
             version: chain.sequence,
         };
-        let record = self
-            .replica
-            .index()
-            .version(&version)
-            .map_err(index_fault)?;
+        let record = self.known.version(&version).map_err(index_fault)?;
         Ok(record.map(|record| (version, record)))
     }
 
@@ -126,12 +122,12 @@ impl Node {
                 .collect(),
             index: record.chain.index,
             manifest_digest: record.chain.payload.to_string(),
-            agency_name: agency.name,
+            agency_name: agency.name.clone(),
             agency_level: agency.level,
             agency_territory: agency.territory.to_string(),
             address: self
                 .node_of(&id.agency)
-                .map(|node| node.node.address)
+                .map(|node| node.node.address.clone())
                 .unwrap_or_default(),
             versions,
             source_format: dataset
@@ -269,8 +265,7 @@ impl Resolver for Tables {
         let number = match version {
             Some(number) => Some(number),
             None => node
-                .replica
-                .index()
+                .known
                 .newest(&dataset)
                 .map_err(|error| internal(index_fault(error)))?
                 .map(|chain| chain.sequence),
@@ -281,8 +276,7 @@ impl Resolver for Tables {
                 version: number,
             };
             if let Some(record) = node
-                .replica
-                .index()
+                .known
                 .version(&id)
                 .map_err(|error| internal(index_fault(error)))?
             {

@@ -22,6 +22,7 @@ pub mod home;
 pub mod ingest;
 pub mod journal;
 pub mod journals;
+mod known;
 pub mod local;
 pub mod membership;
 pub mod node;

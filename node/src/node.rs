@@ -31,6 +31,7 @@ use crate::exchange::ledger::Ledger;
 use crate::exchange::messages::Party;
 use crate::home::Home;
 use crate::journals::{Journals, JournalsError};
+use crate::known::Known;
 use crate::membership::{Membership, MembershipError};
 use crate::query::file::{DataFile, FileCache};
 use crate::store::{DatasetStore, StoreError};
@@ -85,6 +86,7 @@ pub struct Node {
     pub(crate) disk: Disk,
     pub(crate) agencies: BTreeMap<AgencyId, Arc<HostedAgency>>,
     pub(crate) replica: Arc<Replica>,
+    pub(crate) known: Arc<Known>,
     pub(crate) store: DatasetStore,
     pub(crate) journals: Journals,
     pub(crate) ledger: Arc<Ledger>,
@@ -155,6 +157,7 @@ impl Node {
             clock,
             disk,
             agencies,
+            known: Arc::new(Known::new(replica.index().clone())),
             replica,
             store,
             journals,
@@ -221,22 +224,18 @@ impl Node {
     }
 
     /// An agency of the federation.
-    pub(crate) fn member(&self, id: &AgencyId) -> Result<AgencyRecord, Fault> {
-        self.replica
-            .index()
-            .agency(id)
-            .map_err(index_fault)?
-            .ok_or_else(|| {
-                Fault::new(
-                    Blame::NotFound,
-                    format!("there is no agency {id} in this federation"),
-                )
-                .at(id)
-            })
+    pub(crate) fn member(&self, id: &AgencyId) -> Result<Arc<AgencyRecord>, Fault> {
+        self.known.agency(id).map_err(index_fault)?.ok_or_else(|| {
+            Fault::new(
+                Blame::NotFound,
+                format!("there is no agency {id} in this federation"),
+            )
+            .at(id)
+        })
     }
 
     /// A hosted agency can act only once its superior has enrolled it.
-    pub(crate) fn enrolled(&self, id: &AgencyId) -> Result<AgencyRecord, Fault> {
+    pub(crate) fn enrolled(&self, id: &AgencyId) -> Result<Arc<AgencyRecord>, Fault> {
         self.member(id).map_err(|_| {
             Fault::new(Blame::Unauthorised, format!("{id} is not enrolled yet"))
                 .advise("give its .enrolment file to its superior, who runs ‘jingwei enrol’")
@@ -244,34 +243,26 @@ impl Node {
     }
 
     /// Where an agency's node is.
-    pub(crate) fn node_of(&self, id: &AgencyId) -> Result<NodeRecord, Fault> {
-        self.replica
-            .index()
-            .node(id)
-            .map_err(index_fault)?
-            .ok_or_else(|| {
-                Fault::new(
-                    Blame::Unavailable,
-                    format!("{id} has announced no node yet"),
-                )
-                .at(id)
-                .advise("its node announces itself when it is served after the enrolment")
-            })
+    pub(crate) fn node_of(&self, id: &AgencyId) -> Result<Arc<NodeRecord>, Fault> {
+        self.known.node(id).map_err(index_fault)?.ok_or_else(|| {
+            Fault::new(
+                Blame::Unavailable,
+                format!("{id} has announced no node yet"),
+            )
+            .at(id)
+            .advise("its node announces itself when it is served after the enrolment")
+        })
     }
 
     /// A version of a dataset.
-    pub(crate) fn version(&self, id: &VersionId) -> Result<VersionRecord, Fault> {
-        self.replica
-            .index()
-            .version(id)
-            .map_err(index_fault)?
-            .ok_or_else(|| {
-                Fault::new(
-                    Blame::NotFound,
-                    format!("there is no {id} in the catalogue"),
-                )
-                .at(&id.dataset.agency)
-            })
+    pub(crate) fn version(&self, id: &VersionId) -> Result<Arc<VersionRecord>, Fault> {
+        self.known.version(id).map_err(index_fault)?.ok_or_else(|| {
+            Fault::new(
+                Blame::NotFound,
+                format!("there is no {id} in the catalogue"),
+            )
+            .at(&id.dataset.agency)
+        })
     }
 
     /// The state of the log that this node has verified.
@@ -285,7 +276,8 @@ impl Node {
 
     /// A connection to an agency's node, kept for the next time.
     pub(crate) fn link(&self, id: &AgencyId) -> Result<Link, Fault> {
-        let node = self.node_of(id)?.node;
+        let record = self.node_of(id)?;
+        let node = &record.node;
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((keys, link)) = links.get(&node.address)
             && *keys == node.tls
@@ -299,7 +291,7 @@ impl Node {
             Patience::default(),
         )?;
         let link = target.connect_lazy()?;
-        links.insert(node.address, (node.tls, link.clone()));
+        links.insert(node.address.clone(), (node.tls.clone(), link.clone()));
         Ok(link)
     }
 

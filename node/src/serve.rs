@@ -49,7 +49,7 @@ impl Node {
         };
         // Set once: a node is served once.
         let _ = self.address.set(address);
-        let members: Arc<dyn Members> = Arc::new(self.replica.index().clone());
+        let members: Arc<dyn Members> = self.known.clone();
         let tls = tls::server_config(&self.identity, ClientKeys::Required(members.clone()))
             .map_err(|error| failed(&error))?;
         let peers = serve::members_only(self.peer_routes().await, members);

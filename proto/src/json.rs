@@ -52,7 +52,62 @@ pub fn parse_into<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
 /// Never for the types of this crate: their maps have text keys and they hold no floats that
 /// JSON cannot write.
 pub fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
-    serde_json_canonicalizer::to_vec(value).expect("statement types are always valid JSON")
+    let value = serde_json::to_value(value).expect("statement types are always valid JSON");
+    canonical_value(&value)
+}
+
+/// As [`canonical`], of a value that has been read.
+pub fn canonical_value(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1_024);
+    write(value, &mut out);
+    out
+}
+
+/// As [`canonical_value`], of an object's members.
+pub fn canonical_members(members: &Map<String, Value>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1_024);
+    write_members(members, &mut out);
+    out
+}
+
+/// What serde_json writes compactly is canonical but for the order of members and for floats.
+fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Object(members) => write_members(members, out),
+        Value::Array(values) => {
+            out.push(b'[');
+            for (place, value) in values.iter().enumerate() {
+                if place > 0 {
+                    out.push(b',');
+                }
+                write(value, out);
+            }
+            out.push(b']');
+        }
+        Value::Number(number) if number.is_f64() => {
+            out.extend(serde_json_canonicalizer::to_vec(number).expect("a float of JSON is finite"))
+        }
+        scalar => write_scalar(scalar, out),
+    }
+}
+
+fn write_members(members: &Map<String, Value>, out: &mut Vec<u8>) {
+    let mut members: Vec<(&String, &Value)> = members.iter().collect();
+    members.sort_unstable_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+    out.push(b'{');
+    for (place, (name, value)) in members.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_scalar(name, out);
+        out.push(b':');
+        write(value, out);
+    }
+    out.push(b'}');
+}
+
+fn write_scalar<T: Serialize + ?Sized>(scalar: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, scalar).expect("a vector takes everything");
 }
 
 fn read(bytes: &[u8], strict: Strict) -> Result<Value, JsonError> {
@@ -162,6 +217,7 @@ impl<'de> Visitor<'de> for Strict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn strictness() {
@@ -183,6 +239,41 @@ mod tests {
         let deep = |n| [vec![b'['; n], vec![b']'; n]].concat();
         assert!(parse(&deep(MAX_DEPTH)).is_ok());
         assert!(parse(&deep(MAX_DEPTH + 1)).is_err());
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            any::<f64>()
+                .prop_filter("JSON has no such float", |float| float.is_finite())
+                .prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        scalar.prop_recursive(4, 32, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..6)
+                    .prop_map(|members| members.into_iter().collect::<Map<_, _>>().into()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Another implementation of RFC 8785 writes the same bytes.
+        #[test]
+        fn canonical_as_elsewhere(value in any_value()) {
+            let elsewhere = serde_json_canonicalizer::to_vec(&value).unwrap();
+            prop_assert_eq!(canonical(&value), elsewhere);
+        }
+    }
+
+    #[test]
+    fn members_stand_in_the_order_of_utf_16() {
+        // U+FF5E is one unit of 16 bits, U+1F600 two that begin lower: not the order of UTF-8.
+        let value = parse("{\"～\":1,\"😀\":2}".as_bytes()).unwrap();
+        assert_eq!(canonical(&value), "{\"😀\":2,\"～\":1}".as_bytes());
     }
 
     #[test]

@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
@@ -76,6 +78,8 @@ pub struct Rejected {
 pub struct Index {
     db: sled::Db,
     path: PathBuf,
+    /// Batches written by this process.
+    writes: Arc<AtomicU64>,
 }
 
 impl Index {
@@ -109,6 +113,7 @@ impl Index {
         Ok(Index {
             db,
             path: path.to_owned(),
+            writes: Arc::default(),
         })
     }
 
@@ -121,6 +126,11 @@ impl Index {
         Ok(bytes
             .and_then(|bytes| bytes.as_ref().try_into().ok())
             .map_or(0, u64::from_be_bytes))
+    }
+
+    /// How many batches this process has written: while it stays, no record has changed.
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Ordering::Acquire)
     }
 
     /// Folds in the entries that `log` has beyond the index.
@@ -338,6 +348,8 @@ impl<'a> Batch<'a> {
         self.index
             .db
             .apply_batch(batch)
-            .map_err(|source| self.index.sled(source))
+            .map_err(|source| self.index.sled(source))?;
+        self.index.writes.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 }

@@ -241,7 +241,7 @@ async fn exchange(
     let began = Instant::now();
     let node = &question.node;
     let provider = &query.from.dataset.agency;
-    let key = node.member(provider)?.key;
+    let key = node.member(provider)?.key.clone();
     let text = query.to_string();
     let request = node.party(&question.agency).request(
         (node.clock)(),

@@ -161,7 +161,7 @@ impl Provider {
 
 /// The connection's TLS key must be one that the signer's node lists.
 fn connected_as(node: &Node, signer: &AgencyId, PeerKey(key): PeerKey) -> Result<(), Fault> {
-    let listed = node.node_of(signer)?.node.tls;
+    let listed = &node.node_of(signer)?.node.tls;
     if key.is_some_and(|key| listed.contains(&key)) {
         return Ok(());
     }

@@ -118,7 +118,7 @@ fn rule<T>(message: impl Into<String>) -> Result<T, StatementError> {
     Err(StatementError::Rule(message.into()))
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wire {
     #[serde(rename = "_type")]
@@ -164,7 +164,8 @@ impl Statement {
             predicate: Predicate::parse(&wire.predicate_type, Value::Object(body))?,
         };
         statement.check()?;
-        if wire.subject != statement.subjects(&statement.predicate_members()) {
+        let predicate = strict::canonical_members(&statement.predicate_members());
+        if wire.subject != statement.subjects(&predicate) {
             return rule("the subjects do not match the predicate");
         }
         Ok(statement)
@@ -172,13 +173,22 @@ impl Statement {
 
     /// The bytes to sign: RFC 8785.
     pub fn payload(&self) -> Vec<u8> {
-        let predicate = self.predicate_members();
-        strict::canonical(&Wire {
-            type_: TYPE.to_owned(),
-            subject: self.subjects(&predicate),
-            predicate_type: self.predicate.kind().to_owned(),
-            predicate,
-        })
+        let predicate = strict::canonical_members(&self.predicate_members());
+        let subjects = strict::canonical(&self.subjects(&predicate));
+        // The members in their order; neither type needs an escape.
+        let kind = self.predicate.kind();
+        let parts: [&[u8]; 9] = [
+            br#"{"_type":""#,
+            TYPE.as_bytes(),
+            br#"","predicate":"#,
+            &predicate,
+            br#","predicateType":""#,
+            kind.as_bytes(),
+            br#"","subject":"#,
+            &subjects,
+            b"}",
+        ];
+        parts.concat()
     }
 
     /// This statement, signed.
@@ -257,7 +267,8 @@ impl Statement {
         members
     }
 
-    fn subjects(&self, predicate: &Map<String, Value>) -> Vec<Subject> {
+    /// The subjects, given the canonical form of the predicate's members.
+    fn subjects(&self, predicate: &[u8]) -> Vec<Subject> {
         if let Predicate::Dataset(dataset) = &self.predicate
             && !dataset.files.is_empty()
         {
@@ -273,9 +284,11 @@ impl Statement {
                 .collect();
         }
         let digest = if self.consents().is_empty() {
-            Digest::of(&strict::canonical(predicate))
+            Digest::of(predicate)
         } else {
-            Digest::of(&strict::canonical(&self.proposal().predicate_members()))
+            Digest::of(&strict::canonical_members(
+                &self.proposal().predicate_members(),
+            ))
         };
         vec![Subject {
             name: self.chain(),
