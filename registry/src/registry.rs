@@ -148,7 +148,7 @@ impl Registry {
             envelope: Some(root.to_bytes()),
         };
         let clock: Clock = Arc::new(move || now);
-        log.append(&[entry], |checkpoint| keys.seal(checkpoint, &clock))
+        log.append_and_publish(&[entry], |checkpoint| keys.seal(checkpoint, &clock))
             .map_err(|error| OpenError::Append(error.to_string()))?;
         Ok(())
     }
@@ -164,9 +164,10 @@ impl Registry {
         }
         let lock = DirLock::acquire(dir)?;
         let root = read_root(&paths)?;
-        let log = Log::open(&paths.log(), disk, &root.origin)?;
+        let mut log = Log::open(&paths.log(), disk, &root.origin)?;
+        log.publish_sealed()?;
         let reader = log.reader();
-        let (index, rejected) = Index::open(&paths.index(), &reader)?;
+        let (index, rejected) = Index::open(&paths.index(), &log.committed())?;
         for entry in rejected {
             tracing::error!(index = entry.index, rejection = %entry.rejection, "the log holds an entry that the rules reject");
         }

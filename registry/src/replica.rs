@@ -152,7 +152,8 @@ impl Replica {
         pinned: Digest,
         disk: Disk,
     ) -> Result<Arc<Replica>, ReplicaError> {
-        let log = Log::open(&dir.join("log"), disk.clone(), origin)?;
+        let mut log = Log::open(&dir.join("log"), disk.clone(), origin)?;
+        log.publish_sealed()?;
         let reader = log.reader();
         let (index, rejected) = Index::open(&dir.join("index"), &reader)?;
         let path = dir.join("highest");
@@ -394,7 +395,7 @@ impl Replica {
         self.leads_to(&entries, signed)?;
         let mut log = lock(&self.log);
         for batch in entries.chunks(MAX_BATCH) {
-            let sealed = log.append(batch, |own| match own.size == signed.size {
+            let sealed = log.append_and_publish(batch, |own| match own.size == signed.size {
                 true if own.root != signed.root => Err(forked(signed, own.root)),
                 true => Ok(note.clone()),
                 // On the way to the signed size, which these entries were seen to lead to.

@@ -83,7 +83,7 @@ impl Sequencer {
         clock: Clock,
     ) -> std::io::Result<(Sequencer, JoinHandle<()>)> {
         let (queue, submissions) = mpsc::channel(QUEUE);
-        let (published, size) = watch::channel(log.size());
+        let (published, size) = watch::channel(log.reader().size());
         let writer = Writer {
             log,
             index,
@@ -189,7 +189,8 @@ impl Writer {
         } else {
             self.append(&entries, batch)
         };
-        let checkpoint: Arc<str> = self.log.checkpoint_note().unwrap_or_default().into();
+        let published = self.log.reader().checkpoint_note();
+        let checkpoint: Arc<str> = published.unwrap_or_default().into();
         for (reply, index) in waiting {
             // A submitter that went away will submit again, and get the same index.
             let _ = reply.send(match &result {
@@ -210,13 +211,20 @@ impl Writer {
             cannot_write()
         };
         self.log.complete().map_err(|error| unwritable(&error))?;
+        self.log
+            .publish_sealed()
+            .map_err(|error| unwritable(&error))?;
         let size = self.log.size();
         if self.index.size().map_err(|error| unwritable(&error))? < size {
             self.index
-                .catch_up(&self.log.reader())
+                .catch_up(&self.log.committed())
                 .map_err(|error| unwritable(&error))?;
-            self.published.send_replace(size);
         }
+        self.published.send_if_modified(|published| {
+            let grown = *published < size;
+            *published = size;
+            grown
+        });
         Ok(())
     }
 
@@ -224,7 +232,7 @@ impl Writer {
         let (keys, clock) = (&self.keys, &self.clock);
         let sealed = self
             .log
-            .append(entries, |checkpoint| keys.seal(checkpoint, clock));
+            .append_and_publish(entries, |checkpoint| keys.seal(checkpoint, clock));
         let size = self.log.size();
         if let Err(error) = sealed {
             tracing::error!(%error, "the log could not be written");

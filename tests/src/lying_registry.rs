@@ -189,7 +189,7 @@ impl Forger {
     pub fn write(&self, dir: &Path, entries: &[Entry]) -> Files {
         let clock: Clock = Arc::new(noon);
         let mut log = Log::open(dir, Disk::new(), &self.keys.origin).expect("an empty directory");
-        log.append(entries, |checkpoint| self.keys.seal(checkpoint, &clock))
+        log.append_and_publish(entries, |checkpoint| self.keys.seal(checkpoint, &clock))
             .expect("entries that fit");
         Files::of(dir)
     }

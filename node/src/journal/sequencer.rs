@@ -86,6 +86,7 @@ impl Sequencer {
     /// size says so, and [`Sequencer::align`] passes over those leaves.
     pub fn sequence(&mut self) -> Result<(), JournalError> {
         self.log.complete()?;
+        self.log.publish_sealed()?;
         self.align();
         while !self.waiting.is_empty() {
             let batch: Vec<Entry> = self
@@ -100,7 +101,7 @@ impl Sequencer {
             let signer = &*self.signer;
             match self
                 .log
-                .append(&batch, |checkpoint| seal(checkpoint, signer))
+                .append_and_publish(&batch, |checkpoint| seal(checkpoint, signer))
             {
                 Ok(_) | Err(AppendError::Grown { .. }) => self.align(),
                 Err(

@@ -52,7 +52,8 @@ impl Year {
         disk.create_dir_all(&records)
             .map_err(|error| JournalError::disk(&records, error))?;
         let origin = setup.federation.journal_origin(&setup.agency, year);
-        let log = Log::open(&log_dir(&dir), disk.clone(), &origin)?;
+        let mut log = Log::open(&log_dir(&dir), disk.clone(), &origin)?;
+        log.publish_sealed()?;
         let reader = log.reader();
 
         let firsts = segments(&dir)?;

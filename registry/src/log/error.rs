@@ -47,6 +47,12 @@ pub enum LogError {
         /// The commit record that the other wrote.
         path: PathBuf,
     },
+    /// A note that cannot be shown to readers.
+    #[error("not published: {reason}")]
+    Unpublishable {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No such entry, or the log was never so large.
     #[error("entry or size {asked} is beyond the log's {size} entries")]
     Beyond {
@@ -92,10 +98,11 @@ pub enum AppendError<E> {
     #[error("not appended: {0}")]
     Storage(LogError),
     /// The disk refused at the commit point or after it. The entries are in the log, or will
-    /// be: do not append them again, but call [`Log::complete`](super::Log::complete).
-    #[error("the entries are committed but not yet published: {0}")]
+    /// be: do not append them again, but call [`Log::complete`](super::Log::complete), and
+    /// publish.
+    #[error("the entries are committed, but the log could not go on: {0}")]
     Unfinished(LogError),
-    /// Entries that an earlier [`AppendError::Unfinished`] spoke of were published just now,
+    /// Entries that an earlier [`AppendError::Unfinished`] spoke of were completed just now,
     /// and nothing else: look at the log's size, then append again.
     #[error(
         "an unfinished batch was completed first, the log has now {size} entries: append again"

@@ -13,8 +13,9 @@
 //! # How a batch gets in
 //!
 //! ```text
-//! stage ─► read back, hash ─► seal ─► COMMIT RECORD ─► tiles ─► checkpoint ─► drop the staging
-//! └────── nothing has happened ─────┘ └──────────── the batch is final ────────────────────┘
+//! stage ─► read back, hash ─► seal ─► COMMIT RECORD ─► tiles        ─► checkpoint
+//! └────── nothing has happened ─────┘ └───── the batch is final ──┘    └ readers see it ┘
+//! └──────────────────────── append ───────────────────────────────┘    └── publish ────┘
 //! ```
 //!
 //! The commit record is linked into place under the next number, which fails if that name is
@@ -22,24 +23,32 @@
 //! record names the SHA-256 of the staged bytes, so from then on batch, root and seal are
 //! fixed, and everything after it is written from the staging and may be written again. Recovery
 //! is therefore the last half of an append: if the staged bytes are the newest record's, write
-//! their tiles and publish. There is no other recovery code.
+//! their tiles. There is no other recovery code.
+//!
+//! What is committed is *published* by a second call, which takes the note with whatever
+//! cosignatures were collected in between: [`Log::publish`]. A log that nobody co-signs publishes
+//! its own seal at once ([`Log::append_and_publish`], and [`Log::publish_sealed`] after opening).
+//! Meanwhile further batches may be committed: a note over any committed checkpoint that is not
+//! older than the published one can be published. The log writes ([`Log::size`],
+//! [`Log::committed`]) where commits end; readers ([`Log::reader`]) see what is published.
 //!
 //! A staged batch *without* commit record is dropped at open. Nobody was told of it, so whoever
 //! submitted it will again; to commit it would take a seal, which only a writer can give. For
 //! the same reason it does no harm that its checkpoint may have been signed: the note existed in
-//! memory alone. Once the record stands, only its own note is ever published for that size, so
-//! no two roots of one size leave the process.
+//! memory alone. Once the record stands, its checkpoint is the only one that can be published for
+//! that size, so no two roots of one size leave the process.
 //!
 //! Failures are told apart by what the caller has to do ([`AppendError`]): before the commit
 //! point the log is as it was; after it the batch is in, and [`Log::complete`] or the next open
-//! finishes the work. Readers see a batch only when all of it is durable.
+//! finishes the work. Nothing is published before all of it is durable.
 //!
 //! # What it costs
 //!
 //! An append of a small batch syncs the staging (1), the record and its directory (2), and each
 //! tile or bundle with its directory (2 each: hashes, entries, and envelopes where the log has
-//! them): 9 fsyncs with envelopes, 7 without, plus 2 for each 256 entries and kind. The
-//! `checkpoint` is not synced: the commit record has it, and opening the log restores it.
+//! them): 9 fsyncs with envelopes, 7 without, plus 2 for each 256 entries and kind. To publish
+//! the log's own seal costs none: the commit record has it. A note with more signatures costs 2,
+//! because a reader who saw it must not be shown a smaller log after a power cut.
 //!
 //! Out of scope: who may enter what (the state's matter), when to seal and with which keys (the
 //! caller's), and serving over the network.
@@ -91,7 +100,8 @@ pub struct Log {
     newest: Option<Commit>,
     edge: Edge,
     pending: Option<Pending>,
-    reader: LogReader,
+    committed: LogReader,
+    published: LogReader,
     _lock: DirLock,
 }
 
@@ -105,7 +115,8 @@ struct Pending {
 }
 
 impl Log {
-    /// Opens the log in `dir`, creating it if there is none, and finishes what was cut off.
+    /// Opens the log in `dir`, creating it if there is none, and finishes the commit that was cut
+    /// off. What is committed may be unpublished still: see [`Log::unpublished`].
     pub fn open(dir: &Path, disk: Disk, origin: &str) -> Result<Log, LogError> {
         let commits = Commits::new(dir);
         let failed = |error| LogError::io(dir, error);
@@ -127,11 +138,10 @@ impl Log {
             }
             commits.prune_all(&disk, commit.number)?;
         }
-        let empty = Head {
+        let empty = || Head {
             checkpoint: Checkpoint::new(origin, 0, Edge::new().root()),
             note: None,
         };
-        let reader = LogReader::new(dir, empty);
         let mut log = Log {
             dir: dir.to_owned(),
             disk,
@@ -139,17 +149,20 @@ impl Log {
             newest: None,
             edge: Edge::new(),
             pending: None,
-            reader,
+            committed: LogReader::new(dir, empty()),
+            published: LogReader::new(dir, empty()),
             _lock: lock,
         };
         if let Some(commit) = newest {
             log.recover(commit)?;
         }
+        log.take_up_published()?;
         Ok(log)
     }
 
-    /// Appends a batch: `seal` gets the checkpoint that covers it and returns the signed note,
-    /// or refuses. On `Ok` the entries are durable and published.
+    /// Commits a batch: `seal` gets the checkpoint that covers it and returns the signed note,
+    /// or refuses. On `Ok` the entries are durable and final, but no reader sees them before
+    /// [`Log::publish`].
     ///
     /// The seal must keep to itself what it signed: the note counts only once this returns.
     pub fn append<E>(
@@ -173,7 +186,7 @@ impl Log {
             .entries
             .iter()
             .for_each(|entry| edge.push(leaf_hash(&entry.leaf)));
-        let checkpoint = Checkpoint::new(self.reader.checkpoint().origin, edge.size(), edge.root());
+        let checkpoint = Checkpoint::new(self.checkpoint().origin, edge.size(), edge.root());
         let note = seal(&checkpoint).map_err(AppendError::Seal)?;
         check_seal(&checkpoint, &note).map_err(AppendError::Refused)?;
         let commit = Commit {
@@ -196,8 +209,19 @@ impl Log {
         self.complete().map_err(unfinished)
     }
 
+    /// As [`Log::append`], and publishes at once: for a log that nobody co-signs.
+    pub fn append_and_publish<E>(
+        &mut self,
+        entries: &[Entry],
+        seal: impl FnOnce(&Checkpoint) -> Result<String, E>,
+    ) -> Result<Checkpoint, AppendError<E>> {
+        let checkpoint = self.append(entries, seal)?;
+        self.publish_sealed().map_err(unfinished)?;
+        Ok(checkpoint)
+    }
+
     /// Finishes a batch that an append had to leave after its commit point; does nothing where
-    /// there is none. Returns the checkpoint that is published then.
+    /// there is none. Returns the checkpoint that is committed then.
     pub fn complete(&mut self) -> Result<Checkpoint, LogError> {
         let Some(pending) = &mut self.pending else {
             return Ok(self.checkpoint());
@@ -206,20 +230,11 @@ impl Log {
             create(&self.disk, &self.commits, &pending.commit)?;
             pending.durable = true;
         }
-        self.reader.tiles().write(&self.disk, &pending.batch)?;
-        let path = self.dir.join("checkpoint");
-        self.disk
-            .replace_unsynced(&path, pending.commit.note.as_bytes())
-            .map_err(|error| LogError::io(&path, error))?;
+        self.committed.tiles().write(&self.disk, &pending.batch)?;
         if let Some(Pending { commit, edge, .. }) = self.pending.take() {
-            let checkpoint = commit.checkpoint();
-            self.reader.publish(Head {
-                checkpoint,
-                note: Some(commit.note.clone()),
-            });
             self.commits.prune(&self.disk, commit.number);
             self.edge = edge;
-            self.newest = Some(commit);
+            self.take_up(commit);
         }
         // What stays staged is overwritten by the next batch, and written again by the next
         // open, to no effect.
@@ -227,51 +242,65 @@ impl Log {
         Ok(self.checkpoint())
     }
 
-    /// Puts another note over the published checkpoint in its place, one with more signatures
-    /// under the same text.
+    /// Shows readers a committed checkpoint under `note`, which may carry more signatures than
+    /// the log's own. It may be the published checkpoint again, with further signatures; it
+    /// cannot be an older one. Whose signatures they are is the caller's to check.
     pub fn publish(&mut self, note: &str) -> Result<(), LogError> {
-        let path = self.dir.join("checkpoint");
-        let current = self.reader.checkpoint();
-        if read_note(note).as_ref() != Ok(&current) {
-            return Err(LogError::corrupt(
-                &path,
-                "the note to publish is about another checkpoint",
-            ));
-        }
-        self.disk
-            .replace(&path, note.as_bytes())
-            .map_err(|error| LogError::io(&path, error))?;
-        self.reader.publish(Head {
-            checkpoint: current,
+        let path = checkpoint_path(&self.dir);
+        let checkpoint = read_note(note).map_err(|reason| LogError::Unpublishable { reason })?;
+        self.check_committed(&checkpoint)
+            .map_err(|reason| LogError::Unpublishable { reason })?;
+        let sealed = self.newest.as_ref().is_some_and(|own| own.note == note);
+        let written = if sealed {
+            // The commit record has it too.
+            self.disk.replace_unsynced(&path, note.as_bytes())
+        } else {
+            self.disk.replace(&path, note.as_bytes())
+        };
+        written.map_err(|error| LogError::io(&path, error))?;
+        self.published.publish(Head {
+            checkpoint,
             note: Some(note.to_owned()),
         });
         Ok(())
     }
 
-    /// How many entries are published.
+    /// Publishes the newest commit under the log's own seal, where it is not published yet.
+    pub fn publish_sealed(&mut self) -> Result<(), LogError> {
+        match self.unpublished() {
+            Some(note) => self.publish(&note),
+            None => Ok(()),
+        }
+    }
+
+    /// The log's own note over the newest commit, as long as readers see only an older one.
+    pub fn unpublished(&self) -> Option<String> {
+        let commit = self.newest.as_ref()?;
+        (self.published.size() < commit.size).then(|| commit.note.clone())
+    }
+
+    /// How many entries are committed.
     pub fn size(&self) -> u64 {
-        self.reader.size()
+        self.committed.size()
     }
 
-    /// The published checkpoint; of size 0 for a log that has none.
+    /// The newest committed checkpoint; of size 0 for a log that has none.
     pub fn checkpoint(&self) -> Checkpoint {
-        self.reader.checkpoint()
+        self.committed.checkpoint()
     }
 
-    /// The published checkpoint as the signed note; [`LogError::Empty`] before the first entry.
-    pub fn checkpoint_note(&self) -> Result<String, LogError> {
-        self.reader.checkpoint_note()
-    }
-
-    /// A view of the log for other threads.
+    /// A view of what is published, for other threads.
     pub fn reader(&self) -> LogReader {
-        self.reader.clone()
+        self.published.clone()
+    }
+
+    /// A view of what is committed: for the writer's own state, which must not lag behind.
+    pub fn committed(&self) -> LogReader {
+        self.committed.clone()
     }
 
     /// Takes up the log at its newest commit, writing what that commit's batch still lacks.
     fn recover(&mut self, commit: Commit) -> Result<(), LogError> {
-        let published = fs::read_to_string(self.dir.join("checkpoint")).ok();
-        let sealed = commit.note.clone();
         match staged_batch(&self.dir, &commit)? {
             Some(batch) => {
                 // The edge is read from the tiles below, once they are all there.
@@ -284,29 +313,63 @@ impl Log {
                 });
                 self.complete()?;
             }
-            None => {
-                let checkpoint = commit.checkpoint();
-                self.reader.publish(Head {
-                    checkpoint,
-                    note: Some(commit.note.clone()),
-                });
-                self.newest = Some(commit);
-            }
+            None => self.take_up(commit),
         }
         let current = self.checkpoint();
-        self.reader.check_tail(current.size, &current.root)?;
-        self.edge = self.reader.edge()?;
-        match published {
-            // Signatures that were added after the commit are worth keeping.
-            Some(note) if read_note(&note).as_ref() == Ok(&current) => {
-                self.reader.publish(Head {
-                    checkpoint: current,
-                    note: Some(note),
-                });
-                Ok(())
-            }
-            _ => self.publish(&sealed),
+        self.committed.check_tail(current.size, &current.root)?;
+        self.edge = self.committed.edge()?;
+        Ok(())
+    }
+
+    /// Takes up what readers were shown last. A checkpoint file that is no note was cut off by a
+    /// power cut: what it said is published anew.
+    fn take_up_published(&mut self) -> Result<(), LogError> {
+        let path = checkpoint_path(&self.dir);
+        let note = match fs::read_to_string(&path) {
+            Ok(note) => note,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(()),
+            Err(error) => return Err(LogError::io(&path, error)),
+        };
+        let Ok(checkpoint) = read_note(&note) else {
+            return Ok(());
+        };
+        self.check_committed(&checkpoint)
+            .map_err(|reason| LogError::corrupt(&path, reason))?;
+        self.published.publish(Head {
+            checkpoint,
+            note: Some(note),
+        });
+        Ok(())
+    }
+
+    /// Whether the committed log had this size with this root, and readers saw no larger one.
+    fn check_committed(&self, checkpoint: &Checkpoint) -> Result<(), String> {
+        let (published, committed) = (self.published.size(), self.size());
+        if checkpoint.size < published || checkpoint.size > committed {
+            return Err(format!(
+                "a checkpoint of {} entries, where {published} are published and {committed} committed",
+                checkpoint.size
+            ));
         }
+        let root = if checkpoint.size == committed {
+            self.checkpoint().root
+        } else {
+            let read = self.committed.root_at(checkpoint.size);
+            read.map_err(|error| error.to_string())?
+        };
+        if checkpoint.origin != self.checkpoint().origin || checkpoint.root != root {
+            return Err("a checkpoint of another history".into());
+        }
+        Ok(())
+    }
+
+    fn take_up(&mut self, commit: Commit) {
+        self.committed.publish(Head {
+            checkpoint: commit.checkpoint(),
+            note: Some(commit.note.clone()),
+        });
+        self.newest = Some(commit);
     }
 
     /// Checks a batch against the rules of the formats; says whether it has envelopes.
@@ -415,6 +478,10 @@ fn check_seal(checkpoint: &Checkpoint, note: &str) -> Result<(), String> {
     } else {
         Err("the seal is over another checkpoint".into())
     }
+}
+
+fn checkpoint_path(dir: &Path) -> PathBuf {
+    dir.join("checkpoint")
 }
 
 fn staged_path(dir: &Path) -> PathBuf {

@@ -44,14 +44,17 @@ fn seal(checkpoint: &Checkpoint) -> Result<String, Infallible> {
 }
 
 fn open(dir: &Path) -> Log {
-    Log::open(dir, Disk::new(), ORIGIN).unwrap()
+    let mut log = Log::open(dir, Disk::new(), ORIGIN).unwrap();
+    log.publish_sealed().unwrap();
+    log
 }
 
 /// A log grown by batches of the given sizes.
 fn grown(dir: &Path, batches: &[u64]) -> Log {
     let mut log = open(dir);
     for count in batches {
-        log.append(&entries(log.size(), *count), seal).unwrap();
+        log.append_and_publish(&entries(log.size(), *count), seal)
+            .unwrap();
     }
     log
 }
@@ -88,7 +91,7 @@ fn check(log: &Log, size: u64) {
     }
     assert_eq!(log.checkpoint(), Checkpoint::new(ORIGIN, size, edge.root()));
     assert_eq!(
-        read_note(&log.checkpoint_note().unwrap()),
+        read_note(&log.reader().checkpoint_note().unwrap()),
         Ok(log.checkpoint())
     );
     let envelopes: Vec<_> = reader
@@ -134,7 +137,8 @@ fn grows_across_the_width_of_a_tile() {
 fn a_second_level_of_tiles() {
     let dir = directory();
     let mut log = grown(dir.path(), &[10_000; 7]);
-    log.append(&entries(log.size(), 5), seal).unwrap();
+    log.append_and_publish(&entries(log.size(), 5), seal)
+        .unwrap();
     let reader = log.reader();
     assert!(tiles(dir.path()).contains_key("tile/2/000.p/1"));
     let (size, root) = (reader.size(), reader.checkpoint().root);
@@ -205,11 +209,14 @@ fn a_narrower_tile_is_cut_from_a_wider_one() {
 fn a_log_without_envelopes() {
     let dir = directory();
     let mut log = open(dir.path());
-    assert!(matches!(log.checkpoint_note(), Err(LogError::Empty { .. })));
+    assert!(matches!(
+        log.reader().checkpoint_note(),
+        Err(LogError::Empty { .. })
+    ));
     let plain: Vec<Entry> = (0..260).map(|i| entry(&i.to_string(), false)).collect();
-    log.append(&plain, seal).unwrap();
+    log.append_and_publish(&plain, seal).unwrap();
     assert!(!dir.path().join("tile/envelopes").exists());
-    let mixed = log.append(&entries(260, 1), seal);
+    let mixed = log.append_and_publish(&entries(260, 1), seal);
     assert!(matches!(mixed, Err(AppendError::Refused(_))));
     assert_eq!(log.reader().leaf(259).unwrap(), plain[259].leaf);
 }
@@ -223,12 +230,12 @@ fn what_breaks_a_rule_changes_nothing() {
         envelope: Some(Vec::new()),
     };
     assert!(matches!(
-        log.append(&[long], seal),
+        log.append_and_publish(&[long], seal),
         Err(AppendError::Refused(_))
     ));
-    let refused = log.append(&entries(3, 1), |_| Err::<String, _>("fork"));
+    let refused = log.append_and_publish(&entries(3, 1), |_| Err::<String, _>("fork"));
     assert!(matches!(refused, Err(AppendError::Seal("fork"))));
-    let other = log.append(&entries(3, 1), |checkpoint| {
+    let other = log.append_and_publish(&entries(3, 1), |checkpoint| {
         seal(&Checkpoint::new(
             ORIGIN,
             checkpoint.size,
@@ -237,7 +244,7 @@ fn what_breaks_a_rule_changes_nothing() {
     });
     assert!(matches!(other, Err(AppendError::Refused(_))));
     check(&log, 3);
-    log.append(&entries(3, 2), seal).unwrap();
+    log.append_and_publish(&entries(3, 2), seal).unwrap();
     check(&log, 5);
 }
 
@@ -250,7 +257,7 @@ fn one_writer_and_one_origin() {
         Err(LogError::Locked(_))
     ));
     let seen = LogReader::open(dir.path()).unwrap();
-    assert_eq!(seen.checkpoint(), log.checkpoint());
+    assert_eq!(seen.checkpoint(), log.reader().checkpoint());
     assert_eq!(
         LogReader::first_envelope(dir.path()).unwrap(),
         b"envelope of 0"
@@ -268,7 +275,7 @@ fn a_second_writer_is_fenced() {
     let mut log = grown(dir.path(), &[2]);
     // Another process that does not honour the lock, as on a shared volume.
     fs::write(dir.path().join("commit/000000000002"), "another's").unwrap();
-    let refused = log.append(&entries(2, 1), seal);
+    let refused = log.append_and_publish(&entries(2, 1), seal);
     assert!(matches!(
         refused,
         Err(AppendError::Fenced(LogError::Fenced { .. }))
@@ -276,25 +283,109 @@ fn a_second_writer_is_fenced() {
     assert_eq!(log.size(), 2);
 }
 
+/// `note` with one more signature, as a witness adds it.
+fn cosigned(note: &str) -> String {
+    format!("{note}— witness.example AAAAAAAA\n")
+}
+
 #[test]
-fn a_lost_checkpoint_file_is_restored_and_added_signatures_kept() {
+fn committed_is_not_yet_published() {
+    let dir = directory();
+    let mut log = grown(dir.path(), &[250]);
+    let first = log.append(&entries(250, 3), seal).unwrap();
+    let second = log.append(&entries(253, 9), seal).unwrap();
+    let reader = log.reader();
+    assert_eq!((log.size(), reader.size()), (262, 250));
+    assert!(matches!(reader.leaf(250), Err(LogError::Beyond { .. })));
+    assert_eq!(
+        reader
+            .tile(&"tile/entries/001.p/6".parse().unwrap())
+            .unwrap(),
+        None
+    );
+    assert_eq!(log.committed().leaf(261).unwrap(), entry("261", true).leaf);
+    // A quorum for the first may come while the second is committed already.
+    let sealed = seal(&first).unwrap();
+    log.publish(&cosigned(&sealed)).unwrap();
+    assert_eq!((log.size(), reader.size()), (262, 253));
+    assert_eq!(reader.checkpoint_note().unwrap(), cosigned(&sealed));
+    reader.audit().unwrap();
+    drop(log);
+    let mut log = Log::open(dir.path(), Disk::new(), ORIGIN).unwrap();
+    assert_eq!((log.size(), log.reader().size()), (262, 253));
+    let unpublished = log.unpublished().unwrap();
+    assert_eq!(unpublished, seal(&second).unwrap());
+    log.publish(&cosigned(&unpublished)).unwrap();
+    assert_eq!(log.unpublished(), None);
+    check(&log, 262);
+}
+
+#[test]
+fn only_a_committed_checkpoint_is_published() {
+    let dir = directory();
+    let mut log = grown(dir.path(), &[2, 2]);
+    let committed = log.append(&entries(4, 2), seal).unwrap();
+    for (size, root) in [
+        (2, log.committed().root_at(2).unwrap()),
+        (7, committed.root),
+        (6, Digest::of(b"another")),
+        (5, committed.root),
+    ] {
+        let note = seal(&Checkpoint::new(ORIGIN, size, root)).unwrap();
+        let refused = log.publish(&note);
+        assert!(
+            matches!(refused, Err(LogError::Unpublishable { .. })),
+            "{size}"
+        );
+    }
+    let other = seal(&Checkpoint::new("other", 6, committed.root)).unwrap();
+    for note in [&other, "", "no note"] {
+        assert!(matches!(
+            log.publish(note),
+            Err(LogError::Unpublishable { .. })
+        ));
+    }
+    assert_eq!(log.reader().size(), 4);
+    log.publish_sealed().unwrap();
+    check(&log, 6);
+}
+
+#[test]
+fn added_signatures_are_kept_and_a_lost_checkpoint_file_is_published_anew() {
     let dir = directory();
     let mut log = grown(dir.path(), &[2]);
-    let note = log.checkpoint_note().unwrap();
-    let cosigned = format!("{note}— witness.example AAAAAAAA\n");
-    log.publish(&cosigned).unwrap();
-    assert!(
-        log.publish(&seal(&Checkpoint::new(ORIGIN, 9, Digest::of(b""))).unwrap())
-            .is_err()
-    );
+    let note = log.reader().checkpoint_note().unwrap();
+    log.publish(&cosigned(&note)).unwrap();
     drop(log);
-    assert_eq!(open(dir.path()).checkpoint_note().unwrap(), cosigned);
-    fs::write(dir.path().join("checkpoint"), "").unwrap();
-    assert_eq!(open(dir.path()).checkpoint_note().unwrap(), note);
     assert_eq!(
-        fs::read_to_string(dir.path().join("checkpoint")).unwrap(),
-        note
+        open(dir.path()).reader().checkpoint_note().unwrap(),
+        cosigned(&note)
     );
+    for torn in ["", "jingwei/te", "\u{fffd}\n"] {
+        fs::write(dir.path().join("checkpoint"), torn).unwrap();
+        let mut log = Log::open(dir.path(), Disk::new(), ORIGIN).unwrap();
+        assert_eq!(log.unpublished().as_ref(), Some(&note));
+        log.publish_sealed().unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("checkpoint")).unwrap(),
+            note
+        );
+    }
+}
+
+#[test]
+fn a_log_older_than_its_published_checkpoint_is_refused() {
+    let (dir, backup) = (directory(), directory());
+    drop(grown(dir.path(), &[3]));
+    faults::copy(dir.path(), backup.path());
+    drop(grown(dir.path(), &[3]));
+    fs::copy(
+        dir.path().join("checkpoint"),
+        backup.path().join("checkpoint"),
+    )
+    .unwrap();
+    let refused = Log::open(backup.path(), Disk::new(), ORIGIN);
+    assert!(matches!(refused, Err(LogError::Corrupt { path, .. }) if path.ends_with("checkpoint")));
 }
 
 #[test]
@@ -350,9 +441,11 @@ fn an_append_costs_the_fsyncs_that_the_essay_says() {
         let dir = directory();
         let syncs = std::sync::Arc::new(Syncs::default());
         let mut log = Log::open(dir.path(), Disk::with_faults(syncs.clone()), ORIGIN).unwrap();
-        log.append(&[entry("0", envelopes)], seal).unwrap();
+        log.append_and_publish(&[entry("0", envelopes)], seal)
+            .unwrap();
         let before = syncs.0.load(std::sync::atomic::Ordering::Relaxed);
-        log.append(&[entry("1", envelopes)], seal).unwrap();
+        log.append_and_publish(&[entry("1", envelopes)], seal)
+            .unwrap();
         assert_eq!(
             syncs.0.load(std::sync::atomic::Ordering::Relaxed) - before,
             expected
@@ -366,7 +459,7 @@ fn old_commit_records_are_pruned() {
     let mut log = open(dir.path());
     let plain = |i: u64| [entry(&i.to_string(), false)];
     for i in 0..1_005 {
-        log.append(&plain(i), seal).unwrap();
+        log.append_and_publish(&plain(i), seal).unwrap();
     }
     let records = || fs::read_dir(dir.path().join("commit")).unwrap().count();
     assert_eq!(records(), 1_000);
