@@ -12,7 +12,6 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_schemas::TableSchema;
 
 use crate::exchange::ask::{Question, ThroughExchange};
-use crate::ingest::arrow_schema;
 use crate::node::{Node, index_fault};
 use crate::query::error::QueryError;
 use crate::query::guard::GuardedTable;
@@ -226,18 +225,13 @@ impl Tables {
                 reason: format!("{version}: it is withheld"),
             });
         }
-        let schema = dataset.schema.as_deref().unwrap_or_default();
-        let schema =
-            TableSchema::parse(schema.as_bytes()).map_err(|error| QueryError::Incomplete {
-                agency,
-                reason: format!("the schema of {version} cannot be used: {error}"),
-            })?;
+        let columns = self.0.node.known.columns(&version, dataset);
+        let columns = columns.map_err(|error| QueryError::Incomplete {
+            agency,
+            reason: format!("the schema of {version} cannot be used: {error}"),
+        })?;
         let asker = Arc::new(ThroughExchange(self.0.clone()));
-        Ok(Arc::new(RemoteTable::new(
-            version,
-            arrow_schema(&schema),
-            asker,
-        )))
+        Ok(Arc::new(RemoteTable::new(version, columns, asker)))
     }
 }
 

@@ -8,11 +8,16 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow::datatypes::{Schema, SchemaRef};
 use jingwei_proto::id::{AgencyId, DatasetId, VersionId};
 use jingwei_proto::key::KeyId;
 use jingwei_proto::state::{AgencyRecord, Chain, NodeRecord, VersionRecord};
+use jingwei_proto::statement::Dataset;
 use jingwei_registry::index::{Index, IndexError};
 use jingwei_registry::tls::Members;
+use jingwei_schemas::{SchemaError, TableSchema};
+
+use crate::ingest::arrow_schema;
 
 /// Records of each kind that are kept; beyond it the kind begins anew. A version's record holds
 /// its schema, of a few kilobytes.
@@ -25,6 +30,7 @@ pub struct Known {
     nodes: Shelf<AgencyId, NodeRecord>,
     newest: Shelf<DatasetId, Chain>,
     versions: Shelf<VersionId, VersionRecord>,
+    columns: Shelf<VersionId, Schema>,
     members: Shelf<KeyId, ()>,
 }
 
@@ -37,6 +43,7 @@ impl Known {
             nodes: Shelf::default(),
             newest: Shelf::default(),
             versions: Shelf::default(),
+            columns: Shelf::default(),
             members: Shelf::default(),
         }
     }
@@ -60,12 +67,25 @@ impl Known {
     pub fn version(&self, id: &VersionId) -> Result<Option<Arc<VersionRecord>>, IndexError> {
         self.versions.get(&self.index, id, Index::version)
     }
+
+    /// The columns of a version, as its manifest's schema says.
+    pub fn columns(&self, id: &VersionId, dataset: &Dataset) -> Result<SchemaRef, SchemaError> {
+        let read = |_: &Index, _: &VersionId| {
+            let schema = dataset.schema.as_deref().unwrap_or_default();
+            TableSchema::parse(schema.as_bytes()).map(|schema| {
+                let columns = Arc::unwrap_or_clone(arrow_schema(&schema));
+                Some(columns)
+            })
+        };
+        let columns = self.columns.get(&self.index, id, read)?;
+        Ok(columns.unwrap_or_else(|| Arc::new(Schema::empty())))
+    }
 }
 
 /// A connection's key is a member's if some agency's node lists it.
 impl Members for Known {
     fn knows(&self, key: &KeyId) -> bool {
-        let read = |index: &Index, key: &KeyId| Ok(index.knows(key).then_some(()));
+        let read = |index: &Index, key: &KeyId| Ok::<_, IndexError>(index.knows(key).then_some(()));
         matches!(self.members.get(&self.index, key, read), Ok(Some(_)))
     }
 }
@@ -80,12 +100,12 @@ impl<K, V> Default for Shelf<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> Shelf<K, V> {
-    fn get(
+    fn get<E>(
         &self,
         index: &Index,
         key: &K,
-        read: impl Fn(&Index, &K) -> Result<Option<V>, IndexError>,
-    ) -> Result<Option<Arc<V>>, IndexError> {
+        read: impl Fn(&Index, &K) -> Result<Option<V>, E>,
+    ) -> Result<Option<Arc<V>>, E> {
         // Taken before the record is read: if the index moves on meanwhile, the record is
         // forgotten with the rest at the next question.
         let state = index.writes();

@@ -6,6 +6,11 @@ use clap::Parser;
 
 mod cli;
 
+/// Small pieces of memory come and go by the thousand with every request; the system's own
+/// allocator took a fifth of the processor's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::run(cli::Command::parse())
 }

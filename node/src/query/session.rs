@@ -7,7 +7,7 @@
 //! The session holds no tables. It asks its [`Resolver`] for those that the query names, and
 //! plans over them alone: nothing else can be reached, neither files nor settings.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -51,29 +51,12 @@ pub trait Resolver: std::fmt::Debug + Send + Sync {
 pub struct Session {
     resolver: Arc<dyn Resolver>,
     limits: Limits,
-    template: SessionState,
 }
 
 impl Session {
     /// A session over the tables of `resolver`, each query of which keeps within `limits`.
     pub fn new(resolver: Arc<dyn Resolver>, limits: Limits) -> Session {
-        let mut scalars = SessionStateDefaults::default_scalar_functions();
-        // Last, so that these are the ones whatever else the engine is built with.
-        scalars.extend(functions::numeric());
-        let template = SessionStateBuilder::new()
-            .with_config(config())
-            .with_catalog_list(Arc::new(QueryCatalog::default()))
-            .with_expr_planners(SessionStateDefaults::default_expr_planners())
-            .with_type_planner(Arc::new(SqlTypes))
-            .with_scalar_functions(scalars)
-            .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
-            .with_window_functions(SessionStateDefaults::default_window_functions())
-            .build();
-        Session {
-            resolver,
-            limits,
-            template,
-        }
+        Session { resolver, limits }
     }
 
     /// Runs one query. The stream's errors become [`QueryError`]s by `From`; dropping it stops
@@ -88,7 +71,7 @@ impl Session {
         let deadline = self.limits.deadline();
         let mut query = statement::parse(sql)?;
         names::fold(&mut query);
-        let mut state = self.template.clone();
+        let mut state = TEMPLATE.clone();
         state.register_catalog_list(Arc::new(self.resolve(&query).await?));
         let plan = plan(&state, query).await?;
         statement::reads_only(&plan)?;
@@ -103,7 +86,7 @@ impl Session {
     async fn resolve(&self, query: &Query) -> Result<QueryCatalog, QueryError> {
         let parsed = statement::statement(query);
         let mut catalog = QueryCatalog::default();
-        for reference in self.template.resolve_table_references(&parsed)? {
+        for reference in TEMPLATE.resolve_table_references(&parsed)? {
             let TableReference::Partial {
                 schema: agency,
                 table,
@@ -170,6 +153,24 @@ impl Session {
             .collect()
     }
 }
+
+/// What all sessions begin with, made once: hundreds of functions take longer to register than a
+/// small query takes to answer.
+static TEMPLATE: LazyLock<SessionState> = LazyLock::new(|| {
+    let mut scalars = SessionStateDefaults::default_scalar_functions();
+    // Last, so that these are the ones whatever else the engine is built with.
+    scalars.extend(functions::numeric());
+    SessionStateBuilder::new()
+        .with_session_id("question".to_owned())
+        .with_config(config())
+        .with_catalog_list(Arc::new(QueryCatalog::default()))
+        .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_type_planner(Arc::new(SqlTypes))
+        .with_scalar_functions(scalars)
+        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_window_functions(SessionStateDefaults::default_window_functions())
+        .build()
+});
 
 /// Plans, mending columns' case one by one as they turn out to be missing.
 async fn plan(state: &SessionState, mut query: Box<Query>) -> Result<LogicalPlan, QueryError> {
