@@ -192,7 +192,7 @@ fn summary(version: &VersionId, record: &VersionRecord) -> DatasetSummary {
 pub struct Tables(pub Arc<Question>);
 
 impl Tables {
-    fn own(
+    async fn own(
         &self,
         version: VersionId,
         dataset: &Dataset,
@@ -206,6 +206,7 @@ impl Tables {
             .0
             .node
             .data_files(dataset)
+            .await
             .map_err(|fault| here(fault.to_string()))?;
         let permit = Permit::of_class(owner.clone(), owner, dataset.sharing);
         let table =
@@ -275,7 +276,7 @@ impl Resolver for Tables {
                 .map_err(|error| internal(index_fault(error)))?
             {
                 return if own {
-                    self.own(id, &record.dataset)
+                    self.own(id, &record.dataset).await
                 } else {
                     self.remote(id, &record.dataset)
                 }
@@ -286,6 +287,7 @@ impl Resolver for Tables {
         match node.withheld(&dataset, version).filter(|_| own) {
             Some((version, manifest)) => self
                 .own(VersionId { dataset, version }, &manifest)
+                .await
                 .map(Some),
             None => Ok(None),
         }

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::settings::{ByteSize, Settings, SettingsErrors};
 use jingwei_registry::telemetry::LogSettings;
+use tokio::sync::Semaphore;
 
 use crate::query::limits::Limits;
+use crate::query::seats::SeatLimits;
 
 /// What can be set.
 #[derive(Debug, Clone)]
@@ -20,6 +23,10 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Limits of one query, asked here or answered here.
     pub query: Limits,
+    /// What all queries may use together.
+    pub seats: SeatLimits,
+    /// What other nodes, and strangers at the port, may do.
+    pub clients: ServeLimits,
     /// Limits of what one agency may have under way here.
     pub exchange: ExchangeLimits,
     /// The largest file that may be published, in bytes.
@@ -57,6 +64,8 @@ impl Default for Config {
             address: None,
             metrics: None,
             query: Limits::default(),
+            seats: SeatLimits::default(),
+            clients: ServeLimits::default(),
             exchange: ExchangeLimits::default(),
             upload: crate::ingest::Spool::LIMIT,
             log: LogSettings::default(),
@@ -73,23 +82,25 @@ impl Config {
         let mut settings =
             Settings::read(path.exists().then_some(path), "JINGWEI_NODE_", environment);
         let default = Config::default();
-        let (query, exchange) = (default.query, default.exchange);
+        let (query, seats, exchange) = (default.query, default.seats, default.exchange);
         let seconds = query.time.as_secs();
         let config = Config {
             listen: settings.get("listen", default.listen),
             address: settings.optional("address"),
             metrics: settings.optional("metrics"),
             query: Limits {
-                memory: usize::try_from(
-                    settings
-                        .get("query.memory", ByteSize(query.memory as u64))
-                        .0,
-                )
-                .unwrap_or(usize::MAX),
+                memory: bytes(&mut settings, "query.memory", query.memory),
                 time: Duration::from_secs(settings.get("query.seconds", seconds)),
                 rows: settings.get("query.rows", query.rows),
                 bytes: settings.get("query.bytes", ByteSize(query.bytes)).0,
             },
+            seats: SeatLimits {
+                memory: bytes(&mut settings, "query.memory_of_all", seats.memory),
+                asked: settings.get("query.asked", seats.asked),
+                answered: settings.get("query.answered", seats.answered),
+                wait: settings.get("query.wait", seats.wait),
+            },
+            clients: ServeLimits::read(&mut settings),
             exchange: ExchangeLimits {
                 concurrent: settings.get("exchange.concurrent", exchange.concurrent),
                 unacknowledged: settings.get("exchange.unacknowledged", exchange.unacknowledged),
@@ -105,7 +116,20 @@ impl Config {
         {
             settings.refuse("address", "HOST:PORT, where other nodes reach this one");
         }
+        for (key, seats) in [
+            ("query.asked", config.seats.asked),
+            ("query.answered", config.seats.answered),
+        ] {
+            if seats == 0 || seats > Semaphore::MAX_PERMITS {
+                settings.refuse(key, "a whole number from 1");
+            }
+        }
         settings.finish()?;
         Ok(config)
     }
+}
+
+fn bytes(settings: &mut Settings, key: &str, default: usize) -> usize {
+    let size = settings.get(key, ByteSize(default as u64));
+    usize::try_from(size.0).unwrap_or(usize::MAX)
 }

@@ -34,6 +34,7 @@ use crate::journals::{Journals, JournalsError};
 use crate::known::Known;
 use crate::membership::{Membership, MembershipError};
 use crate::query::file::{DataFile, FileCache};
+use crate::query::seats::Seats;
 use crate::store::{DatasetStore, StoreError};
 
 /// Parquet footers kept in memory; a footer of a small table takes a few kilobytes.
@@ -90,6 +91,7 @@ pub struct Node {
     pub(crate) store: DatasetStore,
     pub(crate) journals: Journals,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) seats: Seats,
     pub(crate) identity: TlsIdentity,
     pub(crate) secret: [u8; 32],
     pub(crate) source: Source,
@@ -102,6 +104,8 @@ pub struct Node {
     pub(crate) announced: Mutex<BTreeMap<AgencyId, u64>>,
     pub(crate) shutdown: CancellationToken,
     files: FileCache,
+    /// Files are opened for the first time one after the other.
+    opening: tokio::sync::Mutex<()>,
     links: Mutex<HashMap<String, (Vec<KeyId>, Link)>>,
     _lock: DirLock,
 }
@@ -151,6 +155,7 @@ impl Node {
         )?;
         Ok(Arc::new(Node {
             source: Source::new(&membership.registry)?,
+            seats: Seats::new(&config.seats),
             home,
             config,
             membership,
@@ -170,6 +175,7 @@ impl Node {
             announced: Mutex::default(),
             shutdown: CancellationToken::new(),
             files: FileCache::new(FOOTERS),
+            opening: tokio::sync::Mutex::new(()),
             links: Mutex::default(),
             _lock: lock,
         }))
@@ -341,8 +347,38 @@ impl Node {
         }
     }
 
-    /// The data files of a manifest, with their footers read.
-    pub(crate) fn data_files(&self, dataset: &Dataset) -> Result<Vec<Arc<DataFile>>, Fault> {
+    /// The data files of a manifest, with their footers read. The first use of a file in the
+    /// life of a process hashes it, which may take long: on a thread that may wait, and one
+    /// after the other, since it is the disk that it waits for.
+    pub(crate) async fn data_files(
+        self: &Arc<Node>,
+        dataset: &Dataset,
+    ) -> Result<Vec<Arc<DataFile>>, Fault> {
+        if let Some(files) = self.files_at_hand(dataset) {
+            return Ok(files);
+        }
+        let _turn = self.opening.lock().await;
+        if let Some(files) = self.files_at_hand(dataset) {
+            return Ok(files);
+        }
+        let (node, dataset) = (self.clone(), dataset.clone());
+        tokio::task::spawn_blocking(move || node.open_files(&dataset))
+            .await
+            .map_err(|error| Fault::new(Blame::Internal, error.to_string()))?
+    }
+
+    /// The data files, if all have been used before and are still remembered.
+    fn files_at_hand(&self, dataset: &Dataset) -> Option<Vec<Arc<DataFile>>> {
+        let files = dataset.files.iter();
+        files
+            .map(|file| match self.store.is_verified(&file.digest) {
+                true => self.files.recall(&file.digest),
+                false => None,
+            })
+            .collect()
+    }
+
+    fn open_files(&self, dataset: &Dataset) -> Result<Vec<Arc<DataFile>>, Fault> {
         let broken = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "a data file cannot be used");
             Fault::new(

@@ -57,7 +57,13 @@ impl Node {
             .await
             .map_err(|error| failed(&format!("{}: {error}", self.home.socket().display())))?;
         let local = with_request_ids(self.local_routes());
-        let (shutdown, limits) = (self.shutdown.clone(), ServeLimits::default());
+        let shutdown = self.shutdown.clone();
+        let limits = ServeLimits {
+            // The query's own limit says first that it takes too long.
+            answer: self.config.clients.answer.max(2 * self.config.query.time),
+            body: MAX_MESSAGE + 1024,
+            ..self.config.clients.clone()
+        };
         let following = tokio::spawn(self.replica.clone().follow(
             self.source.clone(),
             self.clock.clone(),

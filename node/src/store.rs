@@ -91,10 +91,15 @@ impl DatasetStore {
         Ok(written.digest)
     }
 
+    /// Whether the file was found to be what its name promises, and still stands there.
+    pub fn is_verified(&self, digest: &Digest) -> bool {
+        self.known().contains(digest) && self.path(digest).is_file()
+    }
+
     /// The path of a file whose bytes are what its name promises. Hashes them the first time.
     pub fn verified(&self, digest: &Digest) -> Result<PathBuf, StoreError> {
         let path = self.path(digest);
-        if self.known().contains(digest) && path.is_file() {
+        if self.is_verified(digest) {
             return Ok(path);
         }
         let found = match digest_of(&path) {

@@ -4,6 +4,8 @@
 //! itself is RFC 8785 canonical JSON; any other spelling is refused, so that an envelope has
 //! one digest and a replica can rebuild the log's leaf from it byte for byte.
 
+use std::sync::OnceLock;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -23,7 +25,21 @@ pub struct Envelope {
     payload: Vec<u8>,
     key: KeyId,
     signature: [u8; 64],
+    verified: Verified,
 }
+
+/// Whether the signature has been found good: nothing in an envelope ever changes, so this is
+/// found out once, wherever it is asked first. It is not part of what an envelope is.
+#[derive(Debug, Clone, Default)]
+struct Verified(OnceLock<()>);
+
+impl PartialEq for Verified {
+    fn eq(&self, _: &Verified) -> bool {
+        true
+    }
+}
+
+impl Eq for Verified {}
 
 /// Bytes that are not an envelope as this protocol writes it.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +87,7 @@ impl Envelope {
             payload,
             key: signer.public().id(),
             signature,
+            verified: Verified::default(),
         }
     }
 
@@ -123,7 +140,12 @@ impl Envelope {
         if key.id() != self.key {
             return Err(KeyError::Signature);
         }
-        key.verify(&self.pae(), &self.signature)
+        // A key's id is the digest of the key: under one id there is one key.
+        if self.verified.0.get().is_none() {
+            key.verify(&self.pae(), &self.signature)?;
+            let _ = self.verified.0.set(());
+        }
+        Ok(())
     }
 
     /// The bytes under the signature: the DSSE pre-authentication encoding.
@@ -157,6 +179,7 @@ fn from_wire(wire: Wire) -> Result<Envelope, EnvelopeError> {
         signature: decode(&signature.sig)
             .and_then(|bytes| bytes.try_into().ok())
             .ok_or(EnvelopeError::Member("sig is not the base64 of 64 bytes"))?,
+        verified: Verified::default(),
     })
 }
 
@@ -216,6 +239,18 @@ mod tests {
                     .is_ok_and(|envelope| envelope.verify(key.public()).is_ok());
                 assert!(!accepted, "bit {bit} of byte {at}");
             }
+        }
+    }
+
+    #[test]
+    fn what_was_verified_is_good_for_that_key_alone() {
+        let (key, envelope) = signed();
+        let stranger = SecretKey::from_seed(&[2; 32]);
+        assert!(envelope.verify(stranger.public()).is_err());
+        for _ in 0..2 {
+            envelope.verify(key.public()).unwrap();
+            assert!(envelope.verify(stranger.public()).is_err());
+            assert_eq!(envelope, Envelope::parse(&envelope.to_bytes()).unwrap());
         }
     }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::quota::SubmitLimits;
+use crate::serve::ServeLimits;
 use crate::settings::{Settings, SettingsErrors};
 use crate::telemetry::LogSettings;
 
@@ -13,6 +15,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether `/metrics` is served on the same port.
     pub metrics: bool,
+    /// What clients may do.
+    pub clients: ServeLimits,
+    /// What may be submitted.
+    pub submit: SubmitLimits,
     /// How to log.
     pub log: LogSettings,
 }
@@ -31,6 +37,8 @@ impl Config {
         let config = Config {
             listen: settings.get("listen", SocketAddr::from(([127, 0, 0, 1], 7000))),
             metrics: settings.get("metrics", true),
+            clients: ServeLimits::read(&mut settings),
+            submit: SubmitLimits::read(&mut settings),
             log: LogSettings::read(&mut settings),
         };
         settings.finish()?;

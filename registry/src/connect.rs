@@ -17,8 +17,8 @@ use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use jingwei_proto::key::KeyId;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -35,6 +35,9 @@ use crate::tls::{self, PeerError};
 use crate::unix_socket;
 
 const STATUS_DETAILS: &str = "grpc-status-details-bin";
+
+/// When to try again a server that has turned a connection away.
+const NO_ROOM: Duration = Duration::from_secs(1);
 
 /// How long to wait for the other side, and how often to ask whether it lives.
 #[derive(Debug, Clone)]
@@ -169,6 +172,11 @@ impl Target {
                 Blame::Unavailable,
                 format!("cannot connect to {address}: {error}"),
             ),
+            Some(rustls::Error::AlertReceived(AlertDescription::UserCanceled)) => Fault::new(
+                Blame::Overloaded,
+                format!("{address} has no room for a connection now"),
+            )
+            .retry_after(NO_ROOM),
             Some(rustls::Error::AlertReceived(alert)) => {
                 refused_by_alert(address, &format!("{alert:?}"))
             }

@@ -313,8 +313,11 @@ impl fmt::Display for Fault {
         if let Some(subject) = self.subject.as_ref().filter(|s| !self.message.contains(*s)) {
             write!(f, " ({subject})")?;
         }
-        match &self.advice {
-            Some(advice) => write!(f, "; {advice}"),
+        if let Some(advice) = &self.advice {
+            write!(f, "; {advice}")?;
+        }
+        match self.retry_after {
+            Some(pause) => write!(f, "; try again in {} s", pause.as_secs_f64().ceil()),
             None => Ok(()),
         }
     }

@@ -5,24 +5,32 @@
 //! `/checkpoint?after=N&wait=S` answers as soon as the log is larger than `N` entries, or
 //! after `S` seconds; servers that do not know the query answer at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use jingwei_proto::tile::TilePath;
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::bodies::HeldBytes;
+use crate::connection::refusal;
 use crate::log::LogReader;
 use crate::telemetry::Metrics;
+use crate::visitors::Visit;
 
 /// The longest that a caller may wait for a new checkpoint, in seconds; proxies commonly give
 /// up on a quiet connection after 60.
 const LONGEST_WAIT: u64 = 30;
+
+/// Tiles that are read from disk at once; the largest takes 64 MiB.
+const READING: usize = 4;
 
 /// Full tiles never change.
 const FOREVER: &str = "public, max-age=31536000, immutable";
@@ -32,6 +40,7 @@ struct Served {
     log: LogReader,
     size: watch::Receiver<u64>,
     metrics: Option<&'static Metrics>,
+    reading: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -51,6 +60,7 @@ pub fn router(
             log,
             size,
             metrics,
+            reading: Arc::new(Semaphore::new(READING)),
             shutdown,
         })
 }
@@ -77,13 +87,21 @@ async fn checkpoint(State(mut served): State<Served>, Query(query): Query<Wait>)
     }
 }
 
-async fn tile(State(served): State<Served>, Path(path): Path<String>) -> Response {
+async fn tile(
+    State(served): State<Served>,
+    Path(path): Path<String>,
+    visit: Option<Extension<Arc<Visit>>>,
+) -> Response {
     let Ok(path) = format!("tile/{path}").parse::<TilePath>() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    let Ok(place) = served.reading.clone().acquire_owned().await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
     let read = tokio::task::spawn_blocking(move || served.log.tile(&path)).await;
+    drop(place);
     match read {
-        Ok(Ok(Some(bytes))) => file(bytes, "application/octet-stream", FOREVER),
+        Ok(Ok(Some(bytes))) => tile_file(bytes, visit),
         Ok(Ok(None)) => StatusCode::NOT_FOUND.into_response(),
         Ok(Err(error)) => broken(&error),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -101,10 +119,26 @@ async fn render_metrics(State(served): State<Served>) -> Response {
     }
 }
 
-fn file(bytes: Vec<u8>, kind: &'static str, cache: &'static str) -> Response {
+/// A tile stays in memory until its reader has taken it, which a slow one may never do.
+fn tile_file(bytes: Vec<u8>, visit: Option<Extension<Arc<Visit>>>) -> Response {
+    let kind = "application/octet-stream";
+    let Some(Extension(visit)) = visit else {
+        return file(bytes, kind, FOREVER);
+    };
+    match visit.hold(bytes.len()) {
+        Ok(held) => file(Bytes::from_owner(HeldBytes { bytes, held }), kind, FOREVER),
+        Err(crowded) => refusal(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many answers wait to be read",
+            Some(crowded.pause),
+        ),
+    }
+}
+
+fn file(bytes: impl Into<Body>, kind: &'static str, cache: &'static str) -> Response {
     let headers: [(HeaderName, &str); 2] =
         [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)];
-    (headers, bytes).into_response()
+    (headers, bytes.into()).into_response()
 }
 
 fn broken(error: &dyn std::error::Error) -> Response {

@@ -18,9 +18,12 @@ macro_rules! say {
     }};
 }
 
+pub mod activity;
+pub mod bodies;
 pub mod clock;
 pub mod config;
 pub mod connect;
+pub mod connection;
 pub mod disk;
 pub mod enrolment;
 pub mod fault;
@@ -29,7 +32,10 @@ pub mod http;
 pub mod index;
 pub mod keyfile;
 pub mod log;
+pub mod meter;
 pub mod opening;
+pub mod queue;
+pub mod quota;
 pub mod registry;
 pub mod replica;
 pub mod request_id;
@@ -43,6 +49,7 @@ pub mod submit;
 pub mod telemetry;
 pub mod tls;
 pub mod unix_socket;
+pub mod visitors;
 
 #[cfg(test)]
 mod transport_tests;

@@ -27,6 +27,7 @@ use crate::disk::{DirLock, Disk, LockError};
 use crate::index::{Index, IndexError};
 use crate::keyfile::{self, KeyFileError, TlsIdentity};
 use crate::log::{Entry, Log, LogError, LogReader};
+use crate::quota::SubmitLimits;
 use crate::sequencer::{LogKeys, Sequencer};
 use crate::serve::{self, ServeLimits, TlsMode};
 use crate::telemetry::Metrics;
@@ -196,6 +197,11 @@ impl Registry {
             tls,
             _lock: lock,
         })
+    }
+
+    /// Sets other limits for submissions than the defaults.
+    pub fn limit(&self, limits: &SubmitLimits) {
+        self.sequencer.limit(limits);
     }
 
     /// The digest of the first root document.

@@ -2,7 +2,7 @@
 //! answers each only when it is durable and covered by a published checkpoint.
 //!
 //! ```text
-//! submit ─► queue (bounded) ─► admit by `apply` ─► append to the log ─► index ─► answer
+//! submit ─► who pays? ─► queue (bounded, in fair turns) ─► admit by `apply` ─► append to the log ─► index ─► answer
 //! ```
 //!
 //! Whatever waits in the queue when the writer comes back goes into the next batch, so that
@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::Instant;
 
 use jingwei_proto::checkpoint::{self, Checkpoint, CheckpointError};
 use jingwei_proto::digest::Digest;
@@ -19,19 +19,22 @@ use jingwei_proto::key::{PublicKey, SecretKey};
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::{ApplyError, Rejection};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index, IndexError};
-use crate::log::{Entry, Log};
+use crate::log::{Entry, Log, LogReader};
+use crate::queue::{self, Full};
+use crate::quota::{self, Payer, Quotas, SubmitLimits};
+use crate::visitors::Network;
 
 /// Statements in one commit; a larger batch would make the first wait for the last.
 const BATCH: usize = 1_024;
 /// Bytes of statements in one commit, which are in memory a few times over.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// Statements that may wait; beyond it submitters are told to come back.
-const QUEUE: usize = 8_192;
+/// What a waiting statement takes in memory beside its payload.
+const OVERHEAD: usize = 1_024;
 
 /// The keys that a registry signs its log's checkpoints with.
 pub struct LogKeys {
@@ -67,10 +70,13 @@ struct Submission {
     reply: oneshot::Sender<Result<Accepted, Fault>>,
 }
 
-/// The way to the writer.
+/// The way to the writer: who pays is found out here, side by side, before anything waits.
 #[derive(Clone)]
 pub struct Sequencer {
-    queue: mpsc::Sender<Submission>,
+    queue: queue::Sender<Payer, Submission>,
+    quotas: Arc<Quotas>,
+    index: Index,
+    log: LogReader,
     size: watch::Receiver<u64>,
 }
 
@@ -82,8 +88,10 @@ impl Sequencer {
         keys: LogKeys,
         clock: Clock,
     ) -> std::io::Result<(Sequencer, JoinHandle<()>)> {
-        let (queue, submissions) = mpsc::channel(QUEUE);
-        let (published, size) = watch::channel(log.reader().size());
+        let limits = SubmitLimits::default();
+        let (queue, submissions) = queue::queue(limits.queue);
+        let (reader, reading) = (log.reader(), index.clone());
+        let (published, size) = watch::channel(reader.size());
         let writer = Writer {
             log,
             index,
@@ -94,29 +102,105 @@ impl Sequencer {
         let thread = std::thread::Builder::new()
             .name("sequencer".into())
             .spawn(move || writer.run(submissions))?;
-        Ok((Sequencer { queue, size }, thread))
+        let sequencer = Sequencer {
+            queue,
+            quotas: Arc::new(Quotas::new(&limits)),
+            index: reading,
+            log: reader,
+            size,
+        };
+        Ok((sequencer, thread))
     }
 
-    /// Enters a statement and waits until it is durable.
+    /// Sets other limits than the defaults, for what comes from now on.
+    pub fn limit(&self, limits: &SubmitLimits) {
+        self.queue.limit(limits.queue);
+        self.quotas.limit(limits);
+    }
+
+    /// Enters a statement of the registry's keepers and waits until it is durable.
     pub async fn submit(&self, envelope: Envelope) -> Result<Accepted, Fault> {
+        let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
+        match signer.map(|signer| self.entered(&envelope, &signer.key)) {
+            Some(Ok(Some(accepted))) => Ok(accepted),
+            Some(Err(fault)) => Err(fault),
+            Some(Ok(None)) | None => self.enter(Payer::Keepers, envelope).await,
+        }
+    }
+
+    /// Enters a statement that came from `network` and waits until it is durable. Its signer
+    /// pays, or whoever is there if that is nobody the log knows; what is in the log already
+    /// costs nothing.
+    pub async fn submit_from(
+        &self,
+        network: Network,
+        envelope: Envelope,
+    ) -> Result<Accepted, Fault> {
+        let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
+        let payer = match signer {
+            Some(signer) => match self.entered(&envelope, &signer.key)? {
+                Some(accepted) => return Ok(accepted),
+                None => Payer::Agency(signer.agency),
+            },
+            None => Payer::Stranger(network),
+        };
+        self.enter(payer, envelope).await
+    }
+
+    async fn enter(&self, payer: Payer, envelope: Envelope) -> Result<Accepted, Fault> {
+        let length = envelope.payload().len();
+        self.quotas.charge(&payer, length as u64, Instant::now())?;
+        let entered = self.wait(&payer, length + OVERHEAD, envelope).await;
+        if entered.is_err() {
+            self.quotas.give_back(&payer, length as u64);
+        }
+        entered
+    }
+
+    async fn wait(
+        &self,
+        payer: &Payer,
+        bytes: usize,
+        envelope: Envelope,
+    ) -> Result<Accepted, Fault> {
         let (reply, answer) = oneshot::channel();
         self.queue
-            .try_send(Submission { envelope, reply })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => Fault::new(
-                    Blame::Overloaded,
-                    "too many statements wait at the registry",
-                )
-                .retry_after(Duration::from_secs(1)),
-                mpsc::error::TrySendError::Closed(_) => stopped(),
+            .push(payer, bytes, Submission { envelope, reply })
+            .map_err(|full| match full {
+                Full::For(pause) => {
+                    metrics::counter!("jingwei_registry_overloaded_total", "reason" => "queue")
+                        .increment(1);
+                    Fault::new(
+                        Blame::Overloaded,
+                        "too many statements wait at the registry",
+                    )
+                    .retry_after(pause)
+                }
+                Full::Closed => stopped(),
             })?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The place of a statement that a published checkpoint covers already.
+    fn entered(&self, envelope: &Envelope, key: &PublicKey) -> Result<Option<Accepted>, Fault> {
+        let hash = leaf_hash(&leaf(envelope, key));
+        let place = self.index.place(&hash).map_err(unreadable)?;
+        let Some(index) = place.filter(|place| *place < self.log.size()) else {
+            return Ok(None);
+        };
+        let checkpoint = self.log.checkpoint_note().map_err(unreadable)?.into();
+        Ok(Some(Accepted { index, checkpoint }))
     }
 
     /// The published size of the log, and its changes.
     pub fn size(&self) -> watch::Receiver<u64> {
         self.size.clone()
     }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Fault {
+    tracing::error!(%error, "the log or its index cannot be read");
+    Fault::new(Blame::Unavailable, "the registry cannot read its index")
 }
 
 fn cannot_write() -> Fault {
@@ -140,12 +224,12 @@ struct Writer {
 type Waiting = Vec<(oneshot::Sender<Result<Accepted, Fault>>, u64)>;
 
 impl Writer {
-    fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
+    fn run(mut self, mut submissions: queue::Receiver<Payer, Submission>) {
         while let Some(first) = submissions.blocking_recv() {
             let mut bytes = first.envelope.payload().len();
             let mut batch = vec![first];
             while batch.len() < BATCH && bytes < BATCH_BYTES {
-                let Ok(next) = submissions.try_recv() else {
+                let Some(next) = submissions.try_recv() else {
                     break;
                 };
                 bytes += next.envelope.payload().len();
@@ -273,13 +357,7 @@ fn admit(batch: &mut Batch<'_>, next: u64, envelope: &Envelope) -> Result<Admitt
                 jingwei_proto::state::RULES
             ),
         )),
-        Err(ApplyError::Storage(error)) => {
-            tracing::error!(%error, "the index could not be read");
-            Err(Fault::new(
-                Blame::Unavailable,
-                "the registry cannot read its index",
-            ))
-        }
+        Err(ApplyError::Storage(error)) => Err(unreadable(error)),
     }
 }
 

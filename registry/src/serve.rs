@@ -1,52 +1,41 @@
 //! Serving HTTP/1.1 and HTTP/2 over our own TLS: accept, hand over to a router, drain.
 //!
 //! ```text
-//! accept ─► first byte ─► TLS handshake ─► first bytes ─► HTTP/2 or HTTP/1.1 ─► router
-//!           (plain HTTP    10 s at most     10 s at most
-//!            if allowed)
+//! accept ─► room? ─► first byte ─► TLS handshake ─► first bytes ─► HTTP/2 or HTTP/1.1 ─► room? ─► router
+//!           by        (plain HTTP    10 s at most     10 s at most                          by
+//!           address    if allowed)                                                          address
 //! ```
 //!
 //! tonic's server knows only certificate authorities, so the loop is ours. The caller owns the
 //! listener and the ending. Each request carries [`PeerKey`], [`Secure`] and [`PeerAddress`] as
 //! extensions, by which a service decides whom it talks to.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use jingwei_proto::key::KeyId;
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
+use crate::connection::{Origin, Part, turn_away};
 use crate::fault::{Blame, Fault};
-use crate::opening::{Opened, Rewound, open};
-use crate::tls::{self, Members};
+use crate::settings::{ByteSize, Settings};
+use crate::tls::Members;
+use crate::visitors::{Crowded, Visitors};
 
-/// The first byte of a TLS connection: a handshake record (RFC 8446 §5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
-
-/// How long a refused client may take to read why: a round trip around the earth, twice.
-const LINGER: Duration = Duration::from_secs(1);
+/// Connections that are being told at once that there is no room; further ones are dropped.
+const TURNED_AWAY: usize = 64;
 
 /// How a port speaks.
 #[derive(Clone)]
@@ -70,17 +59,37 @@ pub struct Secure(pub bool);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// Limits that keep one bad client, or many, from taking a server down.
+/// Limits that keep one bad client, or many, from taking a server down. Those of connections,
+/// requests and memory are shared by the rule of [`crate::visitors`]. On a Unix socket, whose
+/// clients are one's own, only the time-outs of a connection's beginning count.
 #[derive(Debug, Clone)]
 pub struct ServeLimits {
-    /// Connections at once; further ones wait in the kernel's queue until one ends.
+    /// Connections at once.
     pub connections: usize,
+    /// Connections at once from one address.
+    pub connections_each: usize,
+    /// New connections a second from one address.
+    pub arrivals_each: u32,
     /// For the TLS handshake, and again for the first bytes of HTTP.
     pub handshake: Duration,
     /// For the head of each HTTP/1.1 request, also the longest pause between two.
     pub header: Duration,
+    /// A connection on which nothing is asked for so long is ended.
+    pub idle: Duration,
+    /// Requests under way at once.
+    pub requests: usize,
+    /// Requests a second from one address.
+    pub requests_each: u32,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// For the body of a request to come.
+    pub body_time: Duration,
+    /// For an answer to be made and taken; a connection that has an older one is ended.
+    pub answer: Duration,
+    /// Bytes of requests' bodies, and of answers that are not streamed, in memory at once.
+    pub memory: usize,
     /// How often a quiet HTTP/2 connection is asked whether it still lives.
     pub keep_alive: Duration,
     /// How long requests in flight may take to end after shutdown.
@@ -88,17 +97,73 @@ pub struct ServeLimits {
 }
 
 impl Default for ServeLimits {
-    /// For one small machine: 1,024 connections fit the usual limit of open files, and a client
-    /// on a slow line ends a handshake in far less than 10 s.
+    /// For one small machine behind which there may be one more, a proxy or a whole ministry's
+    /// gateway, with many clients at one address. 1,024 connections fit the usual limit of open
+    /// files, and a client on a slow line ends a handshake in far less than 10 s.
     fn default() -> ServeLimits {
         ServeLimits {
-            connections: 1024,
+            connections: 1_024,
+            connections_each: 512,
+            arrivals_each: 200,
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(30),
+            idle: Duration::from_secs(300),
+            requests: 8_192,
+            requests_each: 20_000,
             streams: 128,
+            body: 512 * 1024,
+            body_time: Duration::from_secs(20),
+            answer: Duration::from_secs(600),
+            memory: 256 << 20,
             keep_alive: Duration::from_secs(30),
             drain: Duration::from_secs(20),
         }
+    }
+}
+
+/// Two of the largest answers, a bundle of 256 envelopes of 256 KiB: one may have half.
+const LEAST_MEMORY: usize = 128 << 20;
+
+impl ServeLimits {
+    /// Reads the settings `clients.…`.
+    pub fn read(settings: &mut Settings) -> ServeLimits {
+        let default = ServeLimits::default();
+        let memory = settings.get("clients.memory", ByteSize(default.memory as u64));
+        let limits = ServeLimits {
+            connections: settings.get("clients.connections", default.connections),
+            connections_each: settings.get("clients.connections_each", default.connections_each),
+            arrivals_each: settings.get("clients.arrivals_each", default.arrivals_each),
+            header: settings.get("clients.head", default.header),
+            idle: settings.get("clients.idle", default.idle),
+            requests: settings.get("clients.requests", default.requests),
+            requests_each: settings.get("clients.requests_each", default.requests_each),
+            body_time: settings.get("clients.body", default.body_time),
+            answer: settings.get("clients.answer", default.answer),
+            memory: usize::try_from(memory.0).unwrap_or(usize::MAX),
+            ..default
+        };
+        // One may have no more than what is left: of one connection nobody could have any.
+        for (key, value) in [
+            ("clients.connections", limits.connections),
+            ("clients.requests", limits.requests),
+        ] {
+            if value < 2 {
+                settings.refuse(key, "a whole number from 2");
+            }
+        }
+        for (key, value) in [
+            ("clients.connections_each", limits.connections_each as u64),
+            ("clients.arrivals_each", limits.arrivals_each.into()),
+            ("clients.requests_each", limits.requests_each.into()),
+        ] {
+            if value == 0 {
+                settings.refuse(key, "a whole number from 1");
+            }
+        }
+        if limits.memory < LEAST_MEMORY {
+            settings.refuse("clients.memory", "128MiB or more");
+        }
+        limits
     }
 }
 
@@ -113,15 +178,30 @@ pub async fn serve(
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) {
+    let visitors = Visitors::new(&limits);
+    let turned_away = Arc::new(Semaphore::new(TURNED_AWAY));
     let server = Server::new(router, limits, shutdown);
-    while let Some((permit, accepted)) = server.next(|| listener.accept()).await {
-        let (tls, server_part) = (tls.clone(), server.part());
-        let (stream, address) = accepted;
-        server.spawn(permit, async move {
-            if let Err(error) = server_part.network(stream, address, tls).await {
-                tracing::debug!(%address, %error, "connection ended");
+    while let Some((stream, address)) = server.next(|| listener.accept()).await {
+        match visitors.arrive(address.ip().into(), Instant::now()) {
+            Ok(visit) => {
+                let (tls, part) = (tls.clone(), server.part());
+                server.spawn(async move {
+                    if let Err(error) = part.network(stream, address, visit, tls).await {
+                        tracing::debug!(%address, %error, "connection ended");
+                    }
+                });
             }
-        });
+            Err(crowded) => {
+                count_refusal(address, crowded);
+                // Being polite must not cost more than what is refused.
+                if let Ok(place) = turned_away.clone().try_acquire_owned() {
+                    server.spawn(async move {
+                        turn_away(stream, crowded).await;
+                        drop(place);
+                    });
+                }
+            }
+        }
     }
     drop(listener);
     server.drain().await;
@@ -134,22 +214,27 @@ pub async fn serve_unix(
     limits: ServeLimits,
     shutdown: CancellationToken,
 ) {
+    let slots = Arc::new(Semaphore::new(
+        limits.connections.min(Semaphore::MAX_PERMITS),
+    ));
     let server = Server::new(router, limits, shutdown);
-    while let Some((permit, (stream, _))) = server.next(|| listener.accept()).await {
+    while let Some((slot, (stream, _))) = server.next_with(&slots, || listener.accept()).await {
         let part = server.part();
-        let origin = Origin {
-            key: PeerKey(None),
-            secure: Secure(false),
-            address: None,
-        };
-        server.spawn(permit, async move {
-            if let Err(error) = part.http(stream, origin).await {
+        server.spawn(async move {
+            if let Err(error) = part.http(stream, Origin::local()).await {
                 tracing::debug!(%error, "local connection ended");
             }
+            drop(slot);
         });
     }
     drop(listener);
     server.drain().await;
+}
+
+fn count_refusal(address: SocketAddr, crowded: Crowded) {
+    let reason = if crowded.own { "address" } else { "all" };
+    metrics::counter!("jingwei_connections_refused_total", "reason" => reason).increment(1);
+    tracing::debug!(%address, reason, "no room for a connection");
 }
 
 /// A router that answers members only, and looks the key up again for each request, since it
@@ -177,31 +262,14 @@ fn not_a_member() -> Response {
 
 struct Server {
     part: Part,
-    slots: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Ends connections that outlive the drain, or this server.
     kill: CancellationToken,
 }
 
-/// What a connection needs of its server.
-#[derive(Clone)]
-struct Part {
-    router: Router,
-    limits: Arc<ServeLimits>,
-    shutdown: CancellationToken,
-}
-
-#[derive(Clone, Copy)]
-struct Origin {
-    key: PeerKey,
-    secure: Secure,
-    address: Option<PeerAddress>,
-}
-
 impl Server {
     fn new(router: Router, limits: ServeLimits, shutdown: CancellationToken) -> Server {
         Server {
-            slots: Arc::new(Semaphore::new(limits.connections)),
             tasks: TaskTracker::new(),
             kill: CancellationToken::new(),
             part: Part {
@@ -216,33 +284,41 @@ impl Server {
         self.part.clone()
     }
 
-    /// The next connection and its slot; `None` at shutdown.
-    async fn next<T, F>(&self, accept: impl Fn() -> F) -> Option<(OwnedSemaphorePermit, T)>
+    /// The next connection; `None` at shutdown.
+    async fn next<T, F>(&self, accept: impl Fn() -> F) -> Option<T>
     where
         F: Future<Output = io::Result<T>>,
     {
         let accepted = async {
-            let slot = self.slots.clone().acquire_owned().await.ok()?;
             loop {
                 match accept().await {
-                    Ok(connection) => return Some((slot, connection)),
+                    Ok(connection) => return connection,
                     Err(error) => pause(error).await,
                 }
             }
         };
-        tokio::select! {
-            biased;
-            () = self.part.shutdown.cancelled() => None,
-            next = accepted => next,
-        }
+        self.part.shutdown.run_until_cancelled(accepted).await
     }
 
-    fn spawn(&self, slot: OwnedSemaphorePermit, work: impl Future<Output = ()> + Send + 'static) {
+    /// The next connection, when there is a slot for it; `None` at shutdown.
+    async fn next_with<T, F>(
+        &self,
+        slots: &Arc<Semaphore>,
+        accept: impl Fn() -> F,
+    ) -> Option<(OwnedSemaphorePermit, T)>
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        let waiting = slots.clone().acquire_owned();
+        let slot = self.part.shutdown.run_until_cancelled(waiting).await?;
+        Some((slot.ok()?, self.next(accept).await?))
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let kill = self.kill.clone();
         metrics::counter!("jingwei_connections_total").increment(1);
         self.tasks.spawn(async move {
             kill.run_until_cancelled(work).await;
-            drop(slot);
         });
     }
 
@@ -278,149 +354,4 @@ async fn pause(error: io::Error) {
         tracing::error!(%error, "cannot accept connections; trying again in a second");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-impl Part {
-    async fn network(self, stream: TcpStream, address: SocketAddr, tls: TlsMode) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let mut origin = Origin {
-            key: PeerKey(None),
-            secure: Secure(false),
-            address: Some(PeerAddress(address)),
-        };
-        let accepted = self.early(async {
-            let config = match tls {
-                TlsMode::PlainAndTls(_) if !begins_tls(&stream).await? => return Ok(Err(stream)),
-                TlsMode::Required(config) | TlsMode::PlainAndTls(config) => config,
-            };
-            handshake(config, stream).await.map(Ok)
-        });
-        match accepted.await? {
-            Err(plain) => self.http(plain, origin).await,
-            Ok(stream) => {
-                origin.secure = Secure(true);
-                origin.key = peer_key(&stream)?;
-                self.http(stream, origin).await
-            }
-        }
-    }
-
-    /// What comes before the first request: within its time, and dropped at shutdown.
-    async fn early<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let timed = timeout(self.limits.handshake, work);
-        match self.shutdown.run_until_cancelled(timed).await {
-            None => Err(io::Error::other("shutting down")),
-            Some(Err(_)) => Err(io::ErrorKind::TimedOut.into()),
-            Some(Ok(done)) => done,
-        }
-    }
-
-    async fn http<S>(self, stream: S, origin: Origin) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        match self.early(open(stream)).await? {
-            Opened::Http2(stream) => self.http2(stream, origin).await,
-            Opened::Http1(stream) => self.http1(stream, origin).await,
-            Opened::Closed => Ok(()),
-        }
-    }
-
-    async fn http2<S>(self, stream: Rewound<S>, origin: Origin) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let router = self.router.clone();
-        let connection = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.limits.streams)
-            .keep_alive_interval(self.limits.keep_alive)
-            .keep_alive_timeout(self.limits.handshake)
-            .serve_connection(
-                TokioIo::new(stream),
-                service_fn(move |request| answer(router.clone(), origin, request)),
-            );
-        self.drive(connection, http2::Connection::graceful_shutdown)
-            .await
-    }
-
-    async fn http1<S>(self, stream: Rewound<S>, origin: Origin) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let router = self.router.clone();
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header)
-            .serve_connection(
-                TokioIo::new(stream),
-                service_fn(move |request| answer(router.clone(), origin, request)),
-            );
-        self.drive(connection, http1::Connection::graceful_shutdown)
-            .await
-    }
-
-    async fn drive<C>(&self, connection: C, end: impl FnOnce(Pin<&mut C>)) -> io::Result<()>
-    where
-        C: Future<Output = hyper::Result<()>>,
-    {
-        let mut connection = pin!(connection);
-        let done = tokio::select! {
-            done = connection.as_mut() => done,
-            () = self.shutdown.cancelled() => {
-                end(connection.as_mut());
-                connection.await
-            }
-        };
-        done.map_err(io::Error::other)
-    }
-}
-
-async fn begins_tls(stream: &TcpStream) -> io::Result<bool> {
-    let mut first = [0];
-    let length = stream.peek(&mut first).await?;
-    Ok(length == 1 && first[0] == TLS_HANDSHAKE)
-}
-
-async fn handshake(
-    config: Arc<ServerConfig>,
-    stream: TcpStream,
-) -> io::Result<TlsStream<TcpStream>> {
-    let accept = TlsAcceptor::from(config).accept(stream).into_fallible();
-    let (error, mut stream) = match accept.await {
-        Ok(stream) => return Ok(stream),
-        Err(failed) => failed,
-    };
-    // A close with unread bytes is a reset, which may overtake the alert that tells the client
-    // why. So a little of what it still sends is read first.
-    stream.shutdown().await.ok();
-    let mut rest = stream.take(64 * 1024);
-    timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink()))
-        .await
-        .ok();
-    Err(error)
-}
-
-fn peer_key(stream: &TlsStream<TcpStream>) -> io::Result<PeerKey> {
-    match stream.get_ref().1.peer_certificates() {
-        Some([certificate, ..]) => {
-            let key = tls::key_of(certificate).map_err(io::Error::other)?;
-            Ok(PeerKey(Some(key)))
-        }
-        _ => Ok(PeerKey(None)),
-    }
-}
-
-async fn answer(
-    router: Router,
-    origin: Origin,
-    mut request: hyper::Request<Incoming>,
-) -> Result<Response, Infallible> {
-    let extensions = request.extensions_mut();
-    extensions.insert(origin.key);
-    extensions.insert(origin.secure);
-    if let Some(address) = origin.address {
-        extensions.insert(address);
-    }
-    router.oneshot(request).await
 }

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::fault::{Blame, Fault};
 use crate::sequencer::Sequencer;
-use crate::serve::Secure;
+use crate::serve::{PeerAddress, Secure};
 
 /// Stubs of `jingwei.registry.v1`.
 pub mod stubs {
@@ -59,7 +59,11 @@ impl Registry for Service {
             );
         }
         let envelope = Envelope::parse(&request.get_ref().envelope).map_err(malformed)?;
-        let accepted = self.sequencer.submit(envelope).await?;
+        let Some(PeerAddress(from)) = request.extensions().get() else {
+            return Err(Fault::new(Blame::Internal, "a submission from nowhere").into());
+        };
+        let network = from.ip().into();
+        let accepted = self.sequencer.submit_from(network, envelope).await?;
         Ok(Response::new(SubmitResponse {
             index: accepted.index,
             checkpoint: accepted.checkpoint.to_string(),

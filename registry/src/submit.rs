@@ -1,15 +1,25 @@
 //! The submitter's side: enters statements in a registry that is named by its TLS key.
 
+use std::time::Duration;
+
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::KeyId;
 use jingwei_proto::wire::registry::SubmitRequest;
+use tokio::time::Instant;
 use tonic::Request;
 
 use crate::connect::{Link, Patience, Target};
-use crate::fault::Fault;
+use crate::fault::{Blame, Fault};
 use crate::keyfile::TlsIdentity;
 use crate::sequencer::Accepted;
 use crate::service::stubs::registry_client::RegistryClient;
+
+/// How long an overloaded registry is asked again: less than a person waits, or than a node gives
+/// a statement to appear.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// However soon a registry says that it has room again.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A way into a registry. Connects when it is first used and again when it was cut off.
 #[derive(Clone)]
@@ -32,8 +42,30 @@ impl Submitter {
     }
 
     /// Enters a statement and waits until the registry has made it durable. Safe to repeat:
-    /// the same statement is entered once.
+    /// the same statement is entered once. A registry that is overloaded is asked again when it
+    /// says so, for [`PATIENCE`] in all; if it says later than that, this is its answer.
     pub async fn submit(&self, envelope: &Envelope) -> Result<Accepted, Fault> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let fault = match self.submit_once(envelope).await {
+                Err(fault) if fault.blame == Blame::Overloaded => fault,
+                done => return done,
+            };
+            let Some(pause) = fault.retry_after.map(|pause| pause.max(LEAST_PAUSE)) else {
+                return Err(fault);
+            };
+            // Those who were refused together need not all come back together.
+            let pause = pause.mul_f64(1.0 + rand::random::<f64>() / 4.0);
+            if Instant::now() + pause.min(PATIENCE * 2) > until {
+                return Err(fault);
+            }
+            tracing::debug!(%fault, ?pause, "submitting again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// As [`Submitter::submit`], without asking again.
+    pub async fn submit_once(&self, envelope: &Envelope) -> Result<Accepted, Fault> {
         let request = Request::new(SubmitRequest {
             envelope: envelope.to_bytes(),
         });

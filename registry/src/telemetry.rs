@@ -103,7 +103,24 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
             .with_current_span(false)
             .try_init(),
     }
-    .map_err(TelemetryError)
+    .map_err(TelemetryError)?;
+    log_panics();
+    Ok(())
+}
+
+/// Has a panic logged like everything else, so that it reaches whoever reads the logs even where
+/// it ends the process at once.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let place = place.unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("a panic without words");
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(place, thread, %backtrace, "a defect in this program: {message}");
+        metrics::counter!("jingwei_panics_total").increment(1);
+    }));
 }
 
 /// The process's metrics; the first call installs the recorder, later ones share it, since one
@@ -140,6 +157,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn filters_and_formats_are_checked() {
@@ -149,6 +167,40 @@ mod tests {
         assert!(LogFilter::parse("jingwei=loud").is_none());
         assert_eq!(LogFormat::parse("json"), Some(LogFormat::Json));
         assert_eq!(LogFormat::parse("JSON"), None);
+    }
+
+    #[test]
+    fn a_panic_is_logged_with_its_place() {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Lines {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_writer(move || writer.clone())
+            .finish();
+        // Of the whole process, so other tests that panic while this one runs are logged, too.
+        let before = std::panic::take_hook();
+        log_panics();
+        let ended = tracing::subscriber::with_default(subscriber, || {
+            std::panic::catch_unwind(|| panic!("seven is {}", 8))
+        });
+        std::panic::set_hook(before);
+        assert!(ended.is_err());
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(
+            text.contains("seven is 8") && text.contains("telemetry.rs"),
+            "{text}"
+        );
     }
 
     #[test]

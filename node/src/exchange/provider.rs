@@ -29,6 +29,7 @@ use crate::node::Node;
 use crate::query::answer::{AnswerHasher, AnswerWriter};
 use crate::query::frames::{Encoder, closing_frame};
 use crate::query::guard::GuardedTable;
+use crate::query::limits::{BUSY, Exceeded};
 use crate::query::permit::{Denial, Permit};
 use crate::query::provide::{ProvideError, provide};
 
@@ -82,11 +83,13 @@ impl Provider {
         let place = node.ledger.begin(&requester, &node.config.exchange)?;
         let table = GuardedTable::new(
             query.from.clone(),
-            node.data_files(&record.dataset)?,
+            node.data_files(&record.dataset).await?,
             permit,
         )
         .map_err(|error| provide_fault(&error, &provider))?;
-        let rows = provide(&query, table, &node.config.query)
+        let seat = node.seats.answer().await;
+        let seat = seat.map_err(|busy| provide_fault(&busy.into(), &provider))?;
+        let rows = provide(&query, table, &node.config.query, seat)
             .await
             .map_err(|error| provide_fault(&error, &provider))?;
         let used = Used {
@@ -228,6 +231,11 @@ fn provide_fault(error: &ProvideError, provider: &HostedAgency) -> Fault {
         | ProvideError::UnknownColumn { .. }
         | ProvideError::Unfit
         | ProvideError::Uncomputable => Blame::Malformed,
+        ProvideError::Limit(limit) if limit.passes() => {
+            return Fault::new(Blame::Overloaded, limit.to_string())
+                .at(provider.id())
+                .retry_after(BUSY);
+        }
         ProvideError::Limit(_) => Blame::LimitExceeded,
         ProvideError::Damaged => Blame::Internal,
     };
@@ -241,8 +249,13 @@ impl Accepted {
     /// the receipt says after how many rows, and stands in the journal alone.
     async fn send(mut self, frames: Frames) {
         let mut hasher = AnswerWriter::<std::io::Sink>::hasher();
+        // A requester that stops reading holds a seat no longer than one that reads.
+        let time = self.node.config.query.time;
         let result = tokio::select! {
             () = frames.closed() => Err(None),
+            () = tokio::time::sleep(time) => Err(Some(
+                provide_fault(&Exceeded::Time(time).into(), &self.provider)
+            )),
             result = send_rows(&mut self.rows, &self.acceptance, &mut hasher, &frames, &self.provider) => result,
         };
         match result {

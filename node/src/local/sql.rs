@@ -80,7 +80,9 @@ async fn run(
     );
     let _stops_all = question.cancelled.clone().drop_guard();
     let session = Session::new(Arc::new(Tables(question.clone())), limits(node, &start));
-    let (schema, rows) = session.run(&start.sql).await.map_err(query_fault)?;
+    let seat = node.seats.ask().await;
+    let seat = seat.map_err(|busy| query_fault(busy.into()))?;
+    let (schema, rows) = session.run(&start.sql, seat).await.map_err(query_fault)?;
     let table = stream_table(node, &start, schema, rows, sender).await?;
     let exchanges = question.take_exchanged().await;
     let done = SqlDone {
@@ -262,6 +264,7 @@ pub(crate) fn query_fault(error: QueryError) -> Fault {
         }
         QueryError::UnknownTable { .. } | QueryError::UnknownColumn { .. } => Blame::NotFound,
         QueryError::Limit(_) => Blame::LimitExceeded,
+        QueryError::Overloaded(_) => Blame::Overloaded,
         QueryError::Refused { .. } => Blame::Refused,
         QueryError::Incomplete { .. } => Blame::Incomplete,
         QueryError::Unverified { .. } => Blame::Unverified,

@@ -28,6 +28,7 @@ use super::catalog::{CATALOG, QueryCatalog};
 use super::functions;
 use super::guard::GuardedTable;
 use super::limits::Limits;
+use super::seats::Seat;
 use super::types::SqlTypes;
 
 /// Plans the text of `query` where `table` is all there is.
@@ -47,9 +48,9 @@ pub async fn plan(
 }
 
 /// What a planned query runs in.
-pub fn context(limits: &Limits) -> Result<Arc<TaskContext>, DataFusionError> {
+pub fn context(limits: &Limits, seat: &Seat) -> Arc<TaskContext> {
     let context = TaskContext::from(&*TEMPLATE);
-    Ok(Arc::new(context.with_runtime(limits.runtime()?)))
+    Arc::new(context.with_runtime(seat.runtime(limits.memory)))
 }
 
 static TEMPLATE: LazyLock<SessionState> = LazyLock::new(|| {

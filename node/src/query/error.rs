@@ -46,6 +46,9 @@ pub enum QueryError {
     /// The query ran into a limit, here or at a provider.
     #[error("the query was stopped: {0}")]
     Limit(String),
+    /// This node is too busy for the query now.
+    #[error("{0}; try again later")]
+    Overloaded(String),
     /// A provider refused by its policy.
     #[error("refused by {agency}: {reason}")]
     Refused {
@@ -119,7 +122,7 @@ impl From<DataFusionError> for QueryError {
                 if let Some(own) = cause.downcast_ref::<QueryError>() {
                     own.clone()
                 } else if let Some(limit) = cause.downcast_ref::<Exceeded>() {
-                    QueryError::Limit(limit.to_string())
+                    exceeded(limit)
                 } else if let Some(own) = cause.downcast_ref::<ProvideError>() {
                     provided_here(own)
                 } else {
@@ -144,6 +147,19 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
+impl From<Exceeded> for QueryError {
+    fn from(limit: Exceeded) -> QueryError {
+        exceeded(&limit)
+    }
+}
+
+fn exceeded(limit: &Exceeded) -> QueryError {
+    match limit.passes() {
+        true => QueryError::Overloaded(limit.to_string()),
+        false => QueryError::Limit(limit.to_string()),
+    }
+}
+
 /// A table of one's own node, read without an exchange.
 fn provided_here(error: &ProvideError) -> QueryError {
     let agency = || "this node".to_owned();
@@ -152,7 +168,7 @@ fn provided_here(error: &ProvideError) -> QueryError {
             agency: agency(),
             reason: denial.to_string(),
         },
-        ProvideError::Limit(limit) => QueryError::Limit(limit.to_string()),
+        ProvideError::Limit(limit) => exceeded(limit),
         ProvideError::Damaged => QueryError::Incomplete {
             agency: agency(),
             reason: error.to_string(),

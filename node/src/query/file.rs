@@ -163,7 +163,8 @@ impl FileCache {
         Ok(file)
     }
 
-    fn recall(&self, digest: &Digest) -> Option<Arc<DataFile>> {
+    /// The file of that digest, if it was read lately.
+    pub fn recall(&self, digest: &Digest) -> Option<Arc<DataFile>> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let place = files.iter().position(|(known, _)| known == digest)?;
         let entry = files.remove(place)?;

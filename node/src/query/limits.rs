@@ -8,12 +8,11 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::GreedyMemoryPool;
-use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
+
+use super::seats::Seat;
 
 /// The bounds of one query.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,16 +45,6 @@ impl Limits {
     pub fn deadline(&self) -> Instant {
         Instant::now() + self.time
     }
-
-    /// A runtime whose memory is bounded and which never spills to disk: what others let one
-    /// read must not come to lie in a temporary directory.
-    pub fn runtime(&self) -> Result<Arc<RuntimeEnv>> {
-        let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-        RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(GreedyMemoryPool::new(self.memory)))
-            .with_disk_manager_builder(no_disk)
-            .build_arc()
-    }
 }
 
 /// A bound that a query ran into.
@@ -75,18 +64,35 @@ pub enum Exceeded {
     /// More bytes than [`Limits::bytes`].
     #[error("the answer has more than {0} bytes; ask for fewer columns or rows")]
     Bytes(u64),
+    /// The other queries of this node leave too little memory.
+    #[error("the other queries that run at this node leave too little memory for it")]
+    Crowded,
+    /// No seat became free in time.
+    #[error("too many queries run at this node")]
+    Seats,
 }
 
+impl Exceeded {
+    /// Whether the node's load is at fault, and not the query: then it may go later.
+    pub fn passes(&self) -> bool {
+        matches!(self, Exceeded::Crowded | Exceeded::Seats)
+    }
+}
+
+/// When to come back to a node that is busy.
+pub const BUSY: Duration = Duration::from_secs(1);
+
 /// `stream`, ended by an [`Exceeded`] once it runs past a limit or the deadline. Dropping it
-/// drops the plan that runs below.
+/// drops the plan that runs below and gives the seat back.
 pub fn bounded(
     stream: SendableRecordBatchStream,
     limits: &Limits,
     deadline: Instant,
+    seat: Seat,
 ) -> SendableRecordBatchStream {
     Box::pin(Bounded {
         schema: stream.schema(),
-        stream: Some(stream),
+        stream: Some((stream, seat)),
         deadline,
         timer: Box::pin(tokio::time::sleep_until(deadline)),
         limits: limits.clone(),
@@ -98,7 +104,7 @@ pub fn bounded(
 struct Bounded {
     schema: SchemaRef,
     /// `None` once ended, so that a broken query lets go of its memory at once.
-    stream: Option<SendableRecordBatchStream>,
+    stream: Option<(SendableRecordBatchStream, Seat)>,
     deadline: Instant,
     /// Wakes a query that waits; the deadline itself is looked at before each batch.
     timer: Pin<Box<Sleep>>,
@@ -137,7 +143,7 @@ impl Stream for Bounded {
             let time = self.limits.time;
             return self.fail(Exceeded::Time(time));
         }
-        let Some(stream) = &mut self.stream else {
+        let Some((stream, _)) = &mut self.stream else {
             return Poll::Ready(None);
         };
         match ready!(stream.poll_next_unpin(cx)) {

@@ -29,6 +29,7 @@ pub mod permit;
 pub mod predicate;
 pub mod provide;
 pub mod remote;
+pub mod seats;
 pub mod session;
 mod statement;
 pub mod types;

@@ -24,6 +24,7 @@ use super::border_session;
 use super::guard::GuardedTable;
 use super::limits::{Exceeded, Limits, bounded};
 use super::permit::Denial;
+use super::seats::Seat;
 use super::types;
 
 /// Why a query is not answered, by whose fault. The messages may cross the border: they hold
@@ -93,7 +94,7 @@ impl ProvideError {
     }
 }
 
-/// Answers `query` from `table` within `limits`. The stream's errors are [`ProvideError`]s
+/// Answers `query` from `table` within `limits`, on a `seat`. The stream's errors are [`ProvideError`]s
 /// (see [`ProvideError::classify`]); dropping it stops the work.
 ///
 /// # Errors
@@ -102,6 +103,7 @@ pub async fn provide(
     query: &Query,
     table: GuardedTable,
     limits: &Limits,
+    seat: Seat,
 ) -> Result<SendableRecordBatchStream, ProvideError> {
     let deadline = limits.deadline();
     table.permit().check().map_err(ProvideError::Refused)?;
@@ -111,9 +113,9 @@ pub async fn provide(
         ProvideError::classify(&error)
     })?;
     let schema = answer_schema(query, &answer.schema()).ok_or(ProvideError::Unfit)?;
-    let context = border_session::context(limits).map_err(|_| Exceeded::Memory)?;
+    let context = border_session::context(limits, &seat);
     let rows = execute_stream(answer, context).map_err(|error| ProvideError::classify(&error))?;
-    Ok(bounded(settle(rows, schema), limits, deadline))
+    Ok(bounded(settle(rows, schema), limits, deadline, seat))
 }
 
 fn check(query: &Query, table: &GuardedTable) -> Result<(), ProvideError> {

@@ -25,6 +25,7 @@ use super::error::QueryError;
 use super::functions;
 use super::limits::{Limits, bounded};
 use super::names::{self, Missing};
+use super::seats::Seat;
 use super::statement;
 use super::types::SqlTypes;
 
@@ -59,7 +60,7 @@ impl Session {
         Session { resolver, limits }
     }
 
-    /// Runs one query. The stream's errors become [`QueryError`]s by `From`; dropping it stops
+    /// Runs one query on a seat. The stream's errors become [`QueryError`]s by `From`; dropping it stops
     /// the work here and at the providers.
     ///
     /// # Errors
@@ -67,6 +68,7 @@ impl Session {
     pub async fn run(
         &self,
         sql: &str,
+        seat: Seat,
     ) -> Result<(SchemaRef, SendableRecordBatchStream), QueryError> {
         let deadline = self.limits.deadline();
         let mut query = statement::parse(sql)?;
@@ -76,9 +78,9 @@ impl Session {
         let plan = plan(&state, query).await?;
         statement::reads_only(&plan)?;
         let physical = state.create_physical_plan(&plan).await?;
-        let context = TaskContext::from(&state).with_runtime(self.limits.runtime()?);
+        let context = TaskContext::from(&state).with_runtime(seat.runtime(self.limits.memory));
         let rows = execute_stream(physical, Arc::new(context))?;
-        let rows = bounded(rows, &self.limits, deadline);
+        let rows = bounded(rows, &self.limits, deadline, seat);
         Ok((rows.schema(), rows))
     }
 

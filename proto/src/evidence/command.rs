@@ -39,8 +39,7 @@ pub struct Arguments {
     pub quiet: bool,
 }
 
-/// Reads the fingerprint that a person typed.
-pub fn root_digest(text: &str) -> Result<Digest, String> {
+fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
         "a fingerprint is 52 characters A-Z and 2-7, as the root's keepers gave it".to_owned()
     })
@@ -136,7 +135,7 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
     writeln!(
         out,
         "  log         {} entries, head co-signed {}",
-        report.checkpoint.size, report.log_time
+        report.log_size, report.log_time
     )?;
     writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
     writeln!(out, "  question    {}", printable(&report.sql))?;

@@ -8,7 +8,6 @@ use jingwei_registry::clock;
 use jingwei_registry::config::Config;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::registry::{Paths, Registry};
-use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     let registry =
         Registry::open(&arguments.place.dir, clock::system(), Disk::new()).map_err(failed)?;
+    registry.limit(&config.submit);
     let listen = arguments.listen.unwrap_or(config.listen);
     let listener = TcpListener::bind(listen)
         .await
@@ -55,7 +55,7 @@ async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
     registry
-        .serve(listener, metrics, ServeLimits::default(), shutdown)
+        .serve(listener, metrics, config.clients, shutdown)
         .await;
     Ok(())
 }

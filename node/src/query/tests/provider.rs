@@ -11,6 +11,7 @@ use super::super::guard::GuardedTable;
 use super::super::limits::{Exceeded, Limits};
 use super::super::permit::Denial;
 use super::super::provide::{ProvideError, provide};
+use super::super::seats::Seat;
 use super::support::{guarded, lines, sample};
 
 async fn answer(
@@ -19,7 +20,7 @@ async fn answer(
     limits: &Limits,
 ) -> Result<Vec<RecordBatch>, ProvideError> {
     let query = Query::parse(text).unwrap();
-    let rows = provide(&query, table.clone(), limits).await?;
+    let rows = provide(&query, table.clone(), limits, Seat::alone()).await?;
     rows.try_collect()
         .await
         .map_err(|error| ProvideError::classify(&error))
@@ -274,7 +275,9 @@ async fn a_dropped_answer_reads_no_further() {
     let (table, _directory) = table(50_000, Sharing::Public);
     let query = Query::parse(&format!(r#"SELECT "code" {FROM}"#)).unwrap();
     let limits = Limits::default();
-    let mut rows = provide(&query, table, &limits).await.unwrap();
+    let mut rows = provide(&query, table, &limits, Seat::alone())
+        .await
+        .unwrap();
     let first = rows.next().await.unwrap().unwrap();
     assert!(first.num_rows() <= 8_192);
     drop(rows);

@@ -33,6 +33,7 @@ use super::super::limits::Limits;
 use super::super::permit::Permit;
 use super::super::provide::{ProvideError, provide};
 use super::super::remote::{Asker, RemoteTable};
+use super::super::seats::Seat;
 use super::super::session::{Resolver, Session};
 
 pub fn agency(id: &str) -> AgencyId {
@@ -159,7 +160,7 @@ impl Asker for LocalAsker {
                 agency: agency.clone(),
                 reason: error.to_string(),
             };
-            let rows = provide(&query, table, &Limits::default())
+            let rows = provide(&query, table, &Limits::default(), Seat::alone())
                 .await
                 .map_err(blame.clone())?;
             let encoder = Encoder::new(rows.schema()).unwrap();
@@ -320,7 +321,7 @@ impl Pair {
 }
 
 pub async fn run(session: &Session, sql: &str) -> Result<Vec<RecordBatch>, QueryError> {
-    let (_, rows) = session.run(sql).await?;
+    let (_, rows) = session.run(sql, Seat::alone()).await?;
     Ok(rows.try_collect().await?)
 }
 

@@ -22,6 +22,7 @@ use jingwei::exchange::ask::Question;
 use jingwei::home::Home;
 use jingwei::node::Node;
 use jingwei::query::limits::Limits;
+use jingwei::query::seats::Seat;
 use jingwei::query::session::Session;
 use jingwei_proto::border::Query;
 use jingwei_registry::clock;
@@ -161,7 +162,7 @@ impl Asker {
             async move {
                 let tables = Arc::new(Tables(asking.clone()));
                 let session = Session::new(tables, Limits::default());
-                let (_, rows) = session.run(&question(number)).await?;
+                let (_, rows) = session.run(&question(number), Seat::alone()).await?;
                 let batches: Vec<_> = rows.try_collect().await?;
                 counted(&asking, batches.iter().map(|batch| batch.num_rows()).sum()).await
             }

@@ -16,6 +16,7 @@ use jingwei::query::guard::GuardedTable;
 use jingwei::query::limits::Limits;
 use jingwei::query::permit::Permit;
 use jingwei::query::provide::provide;
+use jingwei::query::seats::Seat;
 use jingwei_proto::border::Query;
 use jingwei_proto::id::VersionId;
 use jingwei_proto::statement::Sharing;
@@ -44,7 +45,7 @@ impl PlainFlight {
         let permit = Permit::of_class(owner.clone(), owner, Sharing::Public);
         let table = GuardedTable::new(self.version.clone(), vec![self.file.clone()], permit)
             .map_err(wrong)?;
-        provide(&query, table, &Limits::default())
+        provide(&query, table, &Limits::default(), Seat::alone())
             .await
             .map_err(wrong)
     }
