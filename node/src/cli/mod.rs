@@ -5,6 +5,7 @@ mod demo;
 mod describe;
 mod doctor;
 mod enrol;
+mod evidence;
 mod find;
 mod init;
 mod join;
@@ -66,6 +67,8 @@ enum What {
     Describe(describe::Arguments),
     /// Ask in SQL, across agencies
     Sql(sql::Arguments),
+    /// Show evidence to tools that know nothing of Jingwei
+    Evidence(evidence::Arguments),
     /// Check that everything is as it should be
     Doctor(doctor::Arguments),
     /// Verify an evidence file offline (the same as jingwei-verify)
@@ -117,6 +120,7 @@ pub fn run(command: Command) -> ExitCode {
         What::Find(arguments) => find::run(&arguments),
         What::Describe(arguments) => describe::run(&arguments),
         What::Sql(arguments) => sql::run(&arguments),
+        What::Evidence(arguments) => evidence::run(&arguments),
         What::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {

@@ -515,7 +515,8 @@ impl<'a> Parser<'a> {
 
     fn expected_at<T>(&self, at: usize, expected: &'static str) -> Result<T, BorderError> {
         // A person needs to see where, not to have the whole text repeated.
-        let found = self.text[at..].chars().take(24).collect();
+        let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+        let found = self.text[at..].chars().take(24).map(printable).collect();
         Err(BorderError::Syntax {
             at,
             expected,

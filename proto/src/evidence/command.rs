@@ -39,7 +39,8 @@ pub struct Arguments {
     pub quiet: bool,
 }
 
-fn root_digest(text: &str) -> Result<Digest, String> {
+/// Reads the fingerprint that a person typed.
+pub fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
         "a fingerprint is 52 characters A-Z and 2-7, as the root's keepers gave it".to_owned()
     })
@@ -135,7 +136,7 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
     writeln!(
         out,
         "  log         {} entries, head co-signed {}",
-        report.log_size, report.log_time
+        report.checkpoint.size, report.log_time
     )?;
     writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
     writeln!(out, "  question    {}", printable(&report.sql))?;

@@ -20,12 +20,13 @@
 mod archive;
 pub mod command;
 mod exchange;
+pub mod sigstore;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use archive::{ArchiveError, Writer, read as read_archive};
-pub use verify::{ExchangeReport, Invalid, Report, verify};
+pub use verify::{ExchangeReport, Invalid, Logged, Report, verify};
 
 /// The member that the asker signed.
 pub const INDEX: &str = "evidence.json";

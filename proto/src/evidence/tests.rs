@@ -342,7 +342,7 @@ fn honest_evidence_is_valid() {
     assert_eq!(report.asker, agency("aa"));
     assert_eq!(report.exchanges.len(), 1);
     assert_eq!(report.exchanges[0].version.to_string(), "bb/places@1");
-    assert_eq!(report.log_size, 4);
+    assert_eq!(report.checkpoint.size, 4);
 }
 
 #[test]
@@ -439,4 +439,36 @@ fn the_log_is_the_roots_and_holds_what_is_shown() {
     let mut other_root = Draft::honest();
     other_root.statements[0].0.head.time = at(1);
     other_root.refused("another root");
+}
+
+#[test]
+fn an_export_says_what_the_log_holds() {
+    let report = Draft::honest().verify().unwrap();
+    let files = sigstore::export(&report, &[3]).unwrap();
+    let hint = key(20).public().id();
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "3.sigstore.json",
+            &format!("keys/{hint}.pem"),
+            sigstore::TRUSTED_ROOT
+        ]
+    );
+    let json = |name: &str| serde_json::from_slice::<serde_json::Value>(&files[name]).unwrap();
+    let (bundle, root) = (json("3.sigstore.json"), json(sigstore::TRUSTED_ROOT));
+    let material = &bundle["verificationMaterial"];
+    assert_eq!(material["publicKey"]["hint"], hint.to_string());
+    let entry = &material["tlogEntries"][0];
+    assert_eq!(entry["logId"], root["tlogs"][0]["logId"]);
+    assert_eq!(entry["inclusionProof"]["treeSize"], "4");
+    let logged = &report.logged[3];
+    assert_eq!(
+        bundle["dsseEnvelope"],
+        serde_json::from_slice::<serde_json::Value>(&logged.envelope.to_bytes()).unwrap(),
+        "a bundle holds the envelope as it is"
+    );
+    // Four statements, of which a root key signed three, and the log's key.
+    assert_eq!(sigstore::export(&report, &[]).unwrap().len(), 4 + 2 + 1);
+    assert_eq!(sigstore::export(&report, &[1, 4]), Err(4));
 }

@@ -5,6 +5,7 @@
 //! first thing that does not hold ends it, with its name.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::io::Read;
 
 use super::archive::{self, Member};
@@ -16,6 +17,7 @@ use crate::id::{AgencyId, DatasetId, FederationId, VersionId};
 use crate::key::PublicKey;
 use crate::leaf::leaf;
 use crate::merkle;
+use crate::note::NoteKey;
 use crate::state::{self, ApplyError, RootRecord, keys};
 use crate::statement::{
     AnswerDigest, EvidenceIndex, EvidenceMember, Predicate, Sharing, Statement,
@@ -49,10 +51,27 @@ pub struct Report {
     pub exchanges: Vec<ExchangeReport>,
     /// Digests of files that the asker exported the table to, with their formats.
     pub exports: Vec<(String, Digest)>,
-    /// Entries in the registry's log that the proofs lead to.
-    pub log_size: u64,
+    /// The key of the registry's log.
+    pub log: NoteKey,
+    /// The head of the log that the proofs lead to.
+    pub checkpoint: Checkpoint,
     /// When that log head was co-signed.
     pub log_time: Time,
+    /// The statements that the answer rests on.
+    pub logged: Vec<Logged>,
+}
+
+/// A statement that the log holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logged {
+    /// Its index in the log.
+    pub index: u64,
+    /// The statement as it was signed.
+    pub envelope: Envelope,
+    /// The key that signed it.
+    pub signer: PublicKey,
+    /// The proof that it is in the log.
+    pub proof: TlogProof,
 }
 
 /// One exchange of valid evidence.
@@ -122,8 +141,10 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
             .iter()
             .map(|export| (export.format.clone(), export.digest))
             .collect(),
-        log_size: log.checkpoint.size,
+        log: log.key,
+        checkpoint: log.checkpoint,
         log_time: log.time,
+        logged: log.logged,
     })
 }
 
@@ -205,8 +226,10 @@ pub(super) struct Log {
     federation: FederationId,
     agencies: BTreeMap<AgencyId, PublicKey>,
     pub(super) manifests: HashMap<VersionId, Manifest>,
+    key: NoteKey,
     checkpoint: Checkpoint,
     time: Time,
+    logged: Vec<Logged>,
 }
 
 pub(super) struct Manifest {
@@ -252,25 +275,35 @@ impl Log {
                 other => return invalid(format!("{name}: {} is not evidence", other.kind())),
             };
             let proof = text(file.take(&proof_name(index))?)?;
-            proofs.push((index, merkle::leaf_hash(&leaf(&envelope, &signer)), proof));
+            proofs.push((index, envelope, signer, proof));
         }
         let root: RootRecord = state
             .get(keys::ROOT)
             .and_then(|bytes| state::record(bytes))
             .ok_or_else(|| Invalid("there is no root document".into()))?;
-        let (checkpoint, time) = CheckpointKeys::of_root(&root)
-            .verify(note)
-            .map_err(|error| Invalid(format!("{CHECKPOINT}: {error}")))?;
-        for (index, leaf_hash, proof) in proofs {
-            included(note, &checkpoint, index, &leaf_hash, proof)
+        let keys = CheckpointKeys::of_root(&root);
+        let refused = |error: &dyn Display| Invalid(format!("{CHECKPOINT}: {error}"));
+        let (checkpoint, time) = keys.verify(note).map_err(|error| refused(&error))?;
+        let key = keys.log_key().map_err(|error| refused(&error))?;
+        let mut logged = Vec::new();
+        for (index, envelope, signer, proof) in proofs {
+            let proof = included(note, &checkpoint, index, &leaf(&envelope, &signer), proof)
                 .map_err(|reason| Invalid(format!("{}: {reason}", proof_name(index))))?;
+            logged.push(Logged {
+                index,
+                envelope,
+                signer,
+                proof,
+            });
         }
         Ok(Log {
             federation: root.federation,
             agencies,
             manifests,
+            key,
             checkpoint,
             time,
+            logged,
         })
     }
 
@@ -375,21 +408,22 @@ fn included(
     note: &str,
     checkpoint: &Checkpoint,
     index: u64,
-    leaf_hash: &Digest,
+    entry: &[u8],
     proof: &str,
-) -> Result<(), String> {
+) -> Result<TlogProof, String> {
     let proof = TlogProof::parse(proof.as_bytes()).map_err(|error| error.to_string())?;
     if proof.index != index || proof.checkpoint != note {
         return Err("it is a proof for another entry or checkpoint".to_owned());
     }
     merkle::verify_inclusion(
-        leaf_hash,
+        &merkle::leaf_hash(entry),
         index,
         checkpoint.size,
         &proof.hashes,
         &checkpoint.root,
     )
-    .map_err(|error| error.to_string())
+    .map_err(|error| error.to_string())?;
+    Ok(proof)
 }
 
 pub(super) fn same_answer(

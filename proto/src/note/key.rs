@@ -39,14 +39,21 @@ impl NoteKey {
     ) -> Result<NoteKey, NoteError> {
         let name = name.into();
         check_name(&name)?;
-        let hashed = [name.as_bytes(), b"\n", &[algorithm.byte()], &public.raw()].concat();
-        let [a, b, c, d, ..] = Digest::of(&hashed).0;
-        Ok(NoteKey {
+        let mut key = NoteKey {
             name,
             algorithm,
             public,
-            hash: [a, b, c, d],
-        })
+            hash: [0; 4],
+        };
+        let [a, b, c, d, ..] = key.id().0;
+        key.hash = [a, b, c, d];
+        Ok(key)
+    }
+
+    /// SHA-256(name ‖ newline ‖ algorithm ‖ key), which Sigstore calls the log's id.
+    pub fn id(&self) -> Digest {
+        let (name, algorithm) = (self.name.as_bytes(), [self.algorithm.byte()]);
+        Digest::of(&[name, b"\n", &algorithm, &self.public.raw()].concat())
     }
 
     /// Its name.
@@ -64,7 +71,7 @@ impl NoteKey {
         &self.public
     }
 
-    /// The first four bytes of SHA-256(name ‖ newline ‖ algorithm ‖ key).
+    /// The first four bytes of its id, which signature lines carry.
     pub fn hash(&self) -> [u8; 4] {
         self.hash
     }

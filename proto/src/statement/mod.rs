@@ -145,6 +145,9 @@ const HEAD: [&str; 5] = ["federation", "agency", "time", "sequence", "previous"]
 
 impl Statement {
     /// Reads a statement strictly and checks every rule that can be seen in it alone.
+    ///
+    /// A statement has one spelling, its RFC 8785 form without members that say nothing: two
+    /// payloads never mean the same, and what was signed holds nothing that is not read here.
     pub fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
         let wire: Wire = shape("in-toto", strict::parse(payload)?)?;
         if wire.type_ != TYPE {
@@ -165,8 +168,14 @@ impl Statement {
         };
         statement.check()?;
         let predicate = strict::canonical_members(&statement.predicate_members());
-        if wire.subject != statement.subjects(&predicate) {
+        let subjects = statement.subjects(&predicate);
+        if wire.subject != subjects {
             return rule("the subjects do not match the predicate");
+        }
+        if statement.spell(&predicate, &subjects) != payload {
+            return rule(
+                "it is not spelt in RFC 8785 form, or has a member that is null or an empty list",
+            );
         }
         Ok(statement)
     }
@@ -174,14 +183,18 @@ impl Statement {
     /// The bytes to sign: RFC 8785.
     pub fn payload(&self) -> Vec<u8> {
         let predicate = strict::canonical_members(&self.predicate_members());
-        let subjects = strict::canonical(&self.subjects(&predicate));
+        self.spell(&predicate, &self.subjects(&predicate))
+    }
+
+    fn spell(&self, predicate: &[u8], subjects: &[Subject]) -> Vec<u8> {
+        let subjects = strict::canonical(&subjects);
         // The members in their order; neither type needs an escape.
         let kind = self.predicate.kind();
         let parts: [&[u8]; 9] = [
             br#"{"_type":""#,
             TYPE.as_bytes(),
             br#"","predicate":"#,
-            &predicate,
+            predicate,
             br#","predicateType":""#,
             kind.as_bytes(),
             br#"","subject":"#,

@@ -98,6 +98,35 @@ fn what_is_refused() {
 }
 
 #[test]
+fn a_statement_has_one_spelling() {
+    let payload = acknowledgement().payload();
+    let text = String::from_utf8(payload.clone()).unwrap();
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    let canonical = |value: &Value| strict::canonical(value);
+    assert_eq!(canonical(&value), payload);
+    for changed in [
+        text.replacen(':', ": ", 1),
+        format!("{text}\n"),
+        text.replacen("exchange", "\\u0065xchange", 1),
+    ] {
+        assert_ne!(changed, text);
+        assert!(Statement::parse(changed.as_bytes()).is_err(), "{changed}");
+    }
+    // Optional members are left out, not written as nothing.
+    let text = String::from_utf8(enrolment().payload()).unwrap();
+    value = serde_json::from_str(&text).unwrap();
+    for (member, nothing) in [("consents", json!([])), ("previous", Value::Null)] {
+        let mut changed = value.clone();
+        changed["predicate"][member] = nothing;
+        let error = Statement::parse(&canonical(&changed)).unwrap_err();
+        assert!(
+            error.to_string().contains("null or an empty list"),
+            "{member}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_withheld_dataset_says_nothing() {
     let dataset = Dataset {
         name: "w_1".parse().unwrap(),

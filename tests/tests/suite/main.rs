@@ -12,6 +12,8 @@ mod bad_statements;
 mod crash_node;
 mod crash_registry;
 mod e2e;
+mod evidence_export;
+mod fuzz_seeds;
 mod limits;
 mod pair;
 mod readme;

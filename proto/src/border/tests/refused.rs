@@ -368,3 +368,10 @@ fn a_tree_deeper_than_the_stack_is_checked_and_printed() {
         expr = *inner;
     }
 }
+
+#[test]
+fn a_message_does_not_steer_the_readers_terminal() {
+    let error = Query::parse("SELECT \"a\" FROM \"x\".\"d@1\" \u{1b}[2J\nVALID").unwrap_err();
+    let told = error.to_string();
+    assert!(!told.contains(|c: char| c.is_control()), "{told:?}");
+}

@@ -1,0 +1,93 @@
+"""What the checks know of the federation: the root that is pinned, and what follows from it.
+
+Nothing of Jingwei is used here: JSON, base64, SHA-256 and a tar archive are enough.
+"""
+
+import base64
+import hashlib
+import json
+import pathlib
+import sys
+import tarfile
+
+ED25519_SPKI = bytes.fromhex("302a300506032b6570032100")
+
+
+class Facts:
+    def __init__(self, path):
+        facts = json.loads(pathlib.Path(path).read_text())
+        self.url, self.root = facts["url"], facts["root"]
+        self.log, self.log_key = pathlib.Path(facts["log"]), pathlib.Path(facts["log_key"])
+        self.early = pathlib.Path(facts["early"]).read_text()
+        with tarfile.open(facts["evidence"]) as archive:
+            self.evidence = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
+        root = payload(self.evidence["statements/0.json"])
+        if hashlib.sha256(root).hexdigest() != self.root:
+            sys.exit("the first statement is not the root with the fingerprint")
+        self.document = json.loads(root)["predicate"]
+        self.origin = self.document["registry"]["origin"]
+        self.log_vkey = vkey(self.origin, 1, self.document["registry"]["log"])
+        self.cosigner_vkey = vkey(self.origin, 4, self.document["registry"]["cosigner"])
+
+    def envelopes(self):
+        """Every envelope in the log, as the registry stores them in bundles."""
+        folder = self.log / "tile/envelopes"
+        size = int((self.log / "checkpoint").read_text().split("\n")[1])
+        full, rest = divmod(size, 256)
+        names = [f"{n:03}" for n in range(full)] + ([f"{full:03}.p/{rest}"] if rest else [])
+        for name in names:
+            bundle = (folder / name).read_bytes()
+            while bundle:
+                length = int.from_bytes(bundle[:4], "big")
+                yield bundle[4 : 4 + length]
+                bundle = bundle[4 + length :]
+
+
+def payload(envelope):
+    return base64.b64decode(json.loads(envelope)["payload"])
+
+
+def raw_key(text):
+    """The 32 bytes of a key as statements write it, ed25519: and its SubjectPublicKeyInfo."""
+    spki = base64.b64decode(text.removeprefix("ed25519:"))
+    assert spki.startswith(ED25519_SPKI), text
+    return spki[len(ED25519_SPKI) :]
+
+
+def vkey(name, algorithm, text):
+    """The key as a C2SP verifier key, computed by hand."""
+    key = bytes([algorithm]) + raw_key(text)
+    digest = hashlib.sha256(name.encode() + b"\n" + key).hexdigest()[:8]
+    return f"{name}+{digest}+{base64.b64encode(key).decode()}"
+
+
+class Checks:
+    """Counts what was accepted as it must be and refused as it must be, and fails loudly."""
+
+    def __init__(self, name):
+        self.name, self.accepted, self.refused, self.wrong = name, 0, 0, []
+
+    def accepts(self, what, check):
+        try:
+            if check() is False:
+                raise ValueError("it says no")
+            self.accepted += 1
+        except (Exception, SystemExit) as error:
+            self.wrong.append(f"{what} was refused: {type(error).__name__}: {error}")
+
+    def refuses(self, what, check):
+        try:
+            verdict = check()
+        except (Exception, SystemExit):
+            verdict = False
+        if verdict is False:
+            self.refused += 1
+        else:
+            self.wrong.append(f"{what} was accepted")
+
+    def finish(self):
+        print(f"  {self.name}: accepted {self.accepted}, refused {self.refused} tampered with")
+        for wrong in self.wrong:
+            print(f"  {self.name}: WRONG: {wrong}")
+        if self.wrong or not self.accepted or not self.refused:
+            sys.exit(1)
