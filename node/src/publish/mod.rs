@@ -117,28 +117,53 @@ impl Node {
         {
             return Ok(published_as(&publication, published.clone(), true));
         }
-        if record
-            .staged
-            .as_ref()
-            .is_none_or(|staged| staged.sameness != sameness)
-        {
-            record.staged = Some(Staged::new(sameness));
-            record.store(self, &id, &publication.name)?;
-        }
-        let salt = record.staged.as_ref().map_or([0; 32], |staged| staged.salt);
-        let bytes = upload.bytes;
-        let node = self.clone();
+        let salt = self.stage(&publication, &mut record, sameness)?;
         let publication = Arc::new(publication);
-        let ours = publication.clone();
-        let (written, format) =
-            tokio::task::spawn_blocking(move || node.ingest(&ours, &upload, salt, &progress))
-                .await
-                .map_err(|error| {
-                    Fault::new(
-                        Blame::Internal,
-                        format!("the publication ended unexpectedly: {error}"),
-                    )
-                })??;
+        let manifest = self
+            .write_data(&publication, upload, salt, progress)
+            .await?;
+        self.sign(&publication, manifest, &mut record)?;
+        self.finish_or_go_on(&publication, record).await
+    }
+
+    /// Makes durable what is to be published and the salt of its file, which an earlier attempt
+    /// may have done.
+    fn stage(
+        &self,
+        publication: &Publication,
+        record: &mut Record,
+        sameness: Digest,
+    ) -> Result<[u8; 32], Fault> {
+        match &record.staged {
+            Some(staged) if staged.sameness == sameness => Ok(staged.salt),
+            _ => {
+                let staged = Staged::new(sameness);
+                let salt = staged.salt;
+                record.staged = Some(staged);
+                record.store(self, publication.agency.id(), &publication.name)?;
+                Ok(salt)
+            }
+        }
+    }
+
+    /// Validates every row and stores the file; its manifest.
+    async fn write_data(
+        self: &Arc<Node>,
+        publication: &Arc<Publication>,
+        upload: Spooled,
+        salt: [u8; 32],
+        progress: impl Fn(Progress) + Send + 'static,
+    ) -> Result<Dataset, PublishError> {
+        let bytes = upload.bytes;
+        let (node, ours) = (self.clone(), publication.clone());
+        let ingesting =
+            tokio::task::spawn_blocking(move || node.ingest(&ours, &upload, salt, &progress));
+        let (written, format) = ingesting.await.map_err(|error| {
+            Fault::new(
+                Blame::Internal,
+                format!("the publication ended unexpectedly: {error}"),
+            )
+        })??;
         let rows = written.rows;
         let file = DatasetFile {
             name: format!("{}.parquet", written.digest),
@@ -149,7 +174,7 @@ impl Node {
             Fault::new(Blame::Internal, error.to_string())
                 .advise("free some space and publish again")
         })?;
-        let manifest = Dataset {
+        Ok(Dataset {
             name: publication.name.clone(),
             sharing: publication.sharing,
             title: publication.title.clone(),
@@ -159,9 +184,7 @@ impl Node {
             files: vec![file],
             source: Some(Origin { format, bytes }),
             commitment: None,
-        };
-        self.sign(&publication, manifest, &mut record)?;
-        self.finish_or_go_on(&publication, record).await
+        })
     }
 
     /// Enters what is signed; if that fails now, it goes on in the background.
