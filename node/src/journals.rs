@@ -13,7 +13,10 @@ use jingwei_registry::fault::{Blame, Fault};
 use crate::agency::HostedAgency;
 use crate::home::Home;
 pub use crate::journal::Kind;
-use crate::journal::{Journal, JournalError, Record, Setup};
+use crate::journal::{Journal, JournalError, Record, Setup, Unfinished};
+
+/// A message to be entered: which one of an exchange, of which exchange, as it was signed.
+pub type Entry<'a> = (Kind, &'a str, &'a Envelope);
 
 /// A journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -64,36 +67,33 @@ impl Journals {
         })
     }
 
-    /// Enters a message; when this returns it is durable.
-    pub async fn enter(
-        &self,
-        agency: &AgencyId,
-        kind: Kind,
-        nonce: &str,
-        message: &Envelope,
-    ) -> Result<(), Fault> {
-        let record = self.message(kind, nonce, message);
-        self.of(agency)?
-            .record(record)
-            .await
-            .map(|_| ())
-            .map_err(fault)
+    /// Enters messages, in one step; when this returns all are durable, or none counts.
+    pub async fn enter(&self, agency: &AgencyId, messages: &[Entry<'_>]) -> Result<(), Fault> {
+        let records = self.records(messages);
+        let recorded = self.of(agency)?.record(records).await;
+        recorded.map(|_| ()).map_err(fault)
     }
 
-    /// Enters the request that opens an exchange, unless its nonce was used before.
+    /// Enters the request that opens an exchange, unless its nonce was used before, and in the
+    /// same step what follows it.
     pub async fn enter_new(
         &self,
         agency: &AgencyId,
-        nonce: &str,
         expires: Time,
-        message: &Envelope,
+        messages: &[Entry<'_>],
     ) -> Result<(), Fault> {
-        let record = self.message(Kind::Request, nonce, message);
-        self.of(agency)?
-            .record_new(expires, record)
-            .await
-            .map(|_| ())
-            .map_err(fault)
+        let records = self.records(messages);
+        let recorded = self.of(agency)?.record_new(expires, records).await;
+        recorded.map(|_| ()).map_err(fault)
+    }
+
+    /// What was unfinished in each agency's journal when it was opened; it is handed out once.
+    /// Others' messages are among it.
+    pub fn take_unfinished(&self) -> Vec<(AgencyId, Unfinished)> {
+        let journals = self.open.iter();
+        journals
+            .map(|(agency, journal)| (agency.clone(), journal.take_unfinished()))
+            .collect()
     }
 
     /// Puts everything entered so far into the journals' logs, before the node stops.
@@ -105,13 +105,15 @@ impl Journals {
         }
     }
 
-    fn message(&self, kind: Kind, nonce: &str, message: &Envelope) -> Record {
-        Record {
-            time: (self.clock)(),
+    fn records(&self, messages: &[Entry<'_>]) -> Vec<Record> {
+        let time = (self.clock)();
+        let record = |&(kind, nonce, message): &Entry<'_>| Record {
+            time,
             kind,
             nonce: nonce.to_owned(),
             body: message.to_bytes(),
-        }
+        };
+        messages.iter().map(record).collect()
     }
 
     fn of(&self, agency: &AgencyId) -> Result<&Journal, Fault> {

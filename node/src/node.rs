@@ -29,6 +29,7 @@ use crate::agency::{AgencyError, HostedAgency};
 use crate::config::Config;
 use crate::exchange::ledger::Ledger;
 use crate::exchange::messages::Party;
+use crate::exchange::outbox::Outbox;
 use crate::home::Home;
 use crate::journals::{Journals, JournalsError};
 use crate::known::Known;
@@ -91,6 +92,7 @@ pub struct Node {
     pub(crate) store: DatasetStore,
     pub(crate) journals: Journals,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) outbox: Outbox,
     pub(crate) seats: Seats,
     pub(crate) identity: TlsIdentity,
     pub(crate) secret: [u8; 32],
@@ -167,6 +169,7 @@ impl Node {
             store,
             journals,
             ledger: Arc::default(),
+            outbox: Outbox::default(),
             identity,
             secret,
             publishing: tokio::sync::Mutex::new(()),

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::exchange::provider::Provider;
+use crate::exchange::{self, provider::Provider};
 use crate::local::LocalService;
 use crate::node::Node;
 
@@ -57,6 +57,7 @@ impl Node {
             .await
             .map_err(|error| failed(&format!("{}: {error}", self.home.socket().display())))?;
         let local = with_request_ids(self.local_routes());
+        exchange::resume(&self);
         let shutdown = self.shutdown.clone();
         let limits = ServeLimits {
             // The query's own limit says first that it takes too long.

@@ -1,19 +1,23 @@
 //! What each requester has under way here, so that none can take more than its share.
+//!
+//! An answer counts from its first row until it is acknowledged, also one that was broken off:
+//! whoever always breaks off after the last row must not read for nothing. The ledger itself is
+//! not kept. After a restart it follows from the receipts in the journals, so that a late
+//! acknowledgement is still taken and nobody gets a fresh allowance by waiting for one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::AgencyId;
-use jingwei_proto::statement::AnswerDigest;
+use jingwei_proto::statement::{AnswerDigest, Outcome, Predicate, Receipt, Statement};
+use jingwei_proto::time::Time;
 use jingwei_registry::fault::{Blame, Fault};
 
 use crate::config::ExchangeLimits;
-
-/// Answers that wait for their acknowledgement are forgotten after this time: the journal
-/// keeps them, and a requester must not be locked out for ever by one lost connection.
-const FORGET: Duration = Duration::from_secs(600);
+use crate::journal::{Record, WAIT};
 
 /// Counts what is under way, for each requester.
 #[derive(Default)]
@@ -29,10 +33,16 @@ struct Account {
     refilled: Option<Instant>,
 }
 
-struct Waiting {
-    receipt: Digest,
-    answer: AnswerDigest,
-    since: Instant,
+/// An answer that waits for its acknowledgement. It is forgotten after [`WAIT`] seconds: the
+/// journal keeps it, and a requester must not be locked out for ever by one lost connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The receipt's digest, which the acknowledgement names.
+    pub receipt: Digest,
+    /// What was sent.
+    pub answer: AnswerDigest,
+    /// When.
+    pub since: Time,
 }
 
 /// A place among a requester's running answers, given back when dropped.
@@ -50,41 +60,48 @@ impl Drop for Place {
 }
 
 impl Ledger {
+    /// Takes up the receipts in the journal of `agency`; those that it received from others are
+    /// passed over.
+    pub fn resume(&self, agency: &AgencyId, receipts: &[Record]) {
+        for record in receipts {
+            if let Some((requester, waiting)) = sent_by(agency, record) {
+                self.sent(&requester, &record.nonce, waiting);
+            }
+        }
+    }
+
     /// Lets one more answer to `requester` begin, or says why not.
     pub fn begin(
         self: &Arc<Ledger>,
         requester: &AgencyId,
         limits: &ExchangeLimits,
+        now: Time,
     ) -> Result<Place, Fault> {
+        let overloaded = |reason: String| Fault::new(Blame::Overloaded, reason);
         let mut requesters = self.lock();
         let account = requesters.entry(requester.clone()).or_default();
-        account
-            .waiting
-            .retain(|_, waiting| waiting.since.elapsed() < FORGET);
-        if account.waiting.len() >= limits.unacknowledged {
-            return Err(Fault::new(
-                Blame::Overloaded,
-                format!(
-                    "{} answers to {requester} are not acknowledged",
-                    account.waiting.len()
-                ),
-            )
-            .advise("acknowledge them first")
-            .retry_after(Duration::from_secs(10)));
+        account.forget(now);
+        let waiting = account.waiting.len();
+        if waiting >= limits.unacknowledged {
+            return Err(
+                overloaded(format!("{waiting} answers to {requester} are not acknowledged"))
+                    .advise("acknowledge them first; those that were broken off are forgotten after ten minutes")
+                    .retry_after(Duration::from_secs(10)),
+            );
         }
-        if account.running >= limits.concurrent {
-            return Err(Fault::new(
-                Blame::Overloaded,
-                format!("{} answers to {requester} are under way", account.running),
-            )
-            .retry_after(Duration::from_secs(1)));
+        let running = account.running;
+        if running >= limits.concurrent {
+            return Err(
+                overloaded(format!("{running} answers to {requester} are under way"))
+                    .retry_after(Duration::from_secs(1)),
+            );
         }
         if !account.take_token(limits.rate) {
-            return Err(Fault::new(
-                Blame::Overloaded,
-                format!("{requester} asks more than {} times a second", limits.rate),
-            )
-            .retry_after(Duration::from_secs(1)));
+            let rate = limits.rate;
+            return Err(
+                overloaded(format!("{requester} asks more than {rate} times a second"))
+                    .retry_after(Duration::from_secs(1)),
+            );
         }
         account.running += 1;
         Ok(Place {
@@ -94,31 +111,23 @@ impl Ledger {
     }
 
     /// Notes an answer that was sent, until it is acknowledged.
-    pub fn sent(&self, requester: &AgencyId, nonce: &str, receipt: Digest, answer: AnswerDigest) {
-        let waiting = Waiting {
-            receipt,
-            answer,
-            since: Instant::now(),
-        };
-        self.lock()
-            .entry(requester.clone())
-            .or_default()
-            .waiting
-            .insert(nonce.to_owned(), waiting);
+    pub fn sent(&self, requester: &AgencyId, nonce: &str, waiting: Waiting) {
+        let mut requesters = self.lock();
+        let account = requesters.entry(requester.clone()).or_default();
+        account.waiting.insert(nonce.to_owned(), waiting);
     }
 
-    /// The receipt's digest and the answer that wait for an acknowledgement.
-    pub fn expected(&self, requester: &AgencyId, nonce: &str) -> Option<(Digest, AnswerDigest)> {
+    /// The answer that waits for an acknowledgement.
+    pub fn expected(&self, requester: &AgencyId, nonce: &str) -> Option<Waiting> {
         let requesters = self.lock();
-        let waiting = requesters.get(requester)?.waiting.get(nonce)?;
-        Some((waiting.receipt, waiting.answer.clone()))
+        requesters.get(requester)?.waiting.get(nonce).cloned()
     }
 
-    /// Strikes off an answer that has been acknowledged.
-    pub fn acknowledged(&self, requester: &AgencyId, nonce: &str) {
-        if let Some(account) = self.lock().get_mut(requester) {
-            account.waiting.remove(nonce);
-        }
+    /// Strikes off an answer that has been acknowledged. Of several who do so at once only one
+    /// gets it, who gives it back by [`Ledger::sent`] if the acknowledgement does not become
+    /// durable.
+    pub fn acknowledged(&self, requester: &AgencyId, nonce: &str) -> Option<Waiting> {
+        self.lock().get_mut(requester)?.waiting.remove(nonce)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<AgencyId, Account>> {
@@ -129,7 +138,36 @@ impl Ledger {
     }
 }
 
+/// To whom the agency sent this receipt and what it is for; `None` if it was sent by another.
+fn sent_by(agency: &AgencyId, record: &Record) -> Option<(AgencyId, Waiting)> {
+    let envelope = Envelope::parse(&record.body).ok()?;
+    let statement = Statement::parse(envelope.payload()).ok()?;
+    let Predicate::Receipt(receipt) = statement.predicate else {
+        return None;
+    };
+    if statement.head.agency.as_ref() != Some(agency) || !counts(&receipt) {
+        return None;
+    }
+    let waiting = Waiting {
+        receipt: envelope.payload_digest(),
+        answer: receipt.answer,
+        since: record.time,
+    };
+    Some((receipt.audience, waiting))
+}
+
+/// Whether an answer is to be acknowledged: a whole one, and of one that was broken off any rows.
+pub fn counts(receipt: &Receipt) -> bool {
+    receipt.outcome == Outcome::Complete || receipt.answer.rows > 0
+}
+
 impl Account {
+    fn forget(&mut self, now: Time) {
+        let horizon = now.seconds() - WAIT;
+        self.waiting
+            .retain(|_, waiting| waiting.since.seconds() >= horizon);
+    }
+
     /// A bucket that holds one second's worth of requests.
     fn take_token(&mut self, rate: u32) -> bool {
         let rate = f64::from(rate.max(1));
@@ -149,41 +187,114 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use jingwei_proto::id::FederationId;
+    use jingwei_proto::key::SecretKey;
+    use jingwei_proto::statement::Head;
+
     use super::*;
+    use crate::journal::Kind;
 
     fn agency() -> AgencyId {
         "fr.bre".parse().unwrap()
     }
 
+    fn now() -> Time {
+        "2024-06-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn limits(unacknowledged: usize) -> ExchangeLimits {
+        ExchangeLimits {
+            concurrent: 2,
+            unacknowledged,
+            rate: 1_000,
+        }
+    }
+
+    fn waiting(rows: u64) -> Waiting {
+        let answer = AnswerDigest {
+            digest: Digest::of(b""),
+            rows,
+            bytes: 0,
+        };
+        Waiting {
+            receipt: Digest::of(b"receipt"),
+            answer,
+            since: now(),
+        }
+    }
+
     #[test]
     fn shares_are_limited_and_given_back() {
         let ledger = Arc::new(Ledger::default());
-        let limits = ExchangeLimits {
-            concurrent: 2,
-            unacknowledged: 1,
-            rate: 1_000,
-        };
-        let first = ledger.begin(&agency(), &limits).unwrap();
-        let _second = ledger.begin(&agency(), &limits).unwrap();
-        assert_eq!(
-            ledger.begin(&agency(), &limits).err().unwrap().blame,
-            Blame::Overloaded
-        );
+        let begin = |at| ledger.begin(&agency(), &limits(1), at);
+        let first = begin(now()).unwrap();
+        let _second = begin(now()).unwrap();
+        assert_eq!(begin(now()).err().unwrap().blame, Blame::Overloaded);
         drop(first);
-        assert!(ledger.begin(&agency(), &limits).is_ok());
-        let answer = AnswerDigest {
-            digest: Digest::of(b""),
-            rows: 0,
-            bytes: 0,
+        assert!(begin(now()).is_ok());
+        ledger.sent(&agency(), "n", waiting(1));
+        assert!(begin(now()).is_err());
+        assert_eq!(ledger.expected(&agency(), "n"), Some(waiting(1)));
+        assert_eq!(ledger.acknowledged(&agency(), "n"), Some(waiting(1)));
+        assert_eq!(ledger.acknowledged(&agency(), "n"), None, "once");
+        assert!(begin(now()).is_ok());
+        // Nobody is locked out for ever.
+        ledger.sent(&agency(), "m", waiting(1));
+        assert!(begin(now().plus(WAIT)).is_err());
+        assert!(begin(now().plus(WAIT + 1)).is_ok());
+    }
+
+    #[test]
+    fn it_follows_from_the_receipts_that_were_sent() {
+        let (own, key) = ("cn.stats".parse().unwrap(), SecretKey::from_seed(&[7; 32]));
+        let receipt = |from: &AgencyId, nonce: &str, rows, outcome| {
+            let receipt = Receipt {
+                nonce: nonce.to_owned(),
+                audience: agency(),
+                outcome,
+                answer: waiting(rows).answer,
+            };
+            let head = Head {
+                federation: FederationId::new("test", [0; 8]).unwrap(),
+                agency: Some(from.clone()),
+                time: now(),
+                sequence: 3,
+                previous: Some(Digest::of(b"acceptance")),
+            };
+            let statement = Statement {
+                head,
+                predicate: Predicate::Receipt(receipt),
+            };
+            Record {
+                time: now(),
+                kind: Kind::Receipt,
+                nonce: nonce.to_owned(),
+                body: statement.sign(&key).to_bytes(),
+            }
         };
-        ledger.sent(&agency(), "n", Digest::of(b"receipt"), answer.clone());
-        assert!(ledger.begin(&agency(), &limits).is_err());
-        assert_eq!(
-            ledger.expected(&agency(), "n"),
-            Some((Digest::of(b"receipt"), answer))
+        let (a, b, c, d) = (
+            "a".repeat(32),
+            "b".repeat(32),
+            "c".repeat(32),
+            "d".repeat(32),
         );
-        ledger.acknowledged(&agency(), "n");
-        assert!(ledger.begin(&agency(), &limits).is_ok());
+        let records = [
+            receipt(&own, &a, 1, Outcome::Complete),
+            receipt(&own, &b, 1, Outcome::Aborted),
+            receipt(&own, &c, 0, Outcome::Aborted),
+            receipt(&agency(), &d, 1, Outcome::Complete),
+        ];
+        let digest = Envelope::parse(&records[0].body).unwrap().payload_digest();
+        let ledger = Ledger::default();
+        ledger.resume(&own, &records);
+        let found = |nonce: &str| ledger.expected(&agency(), nonce);
+        assert_eq!(found(&a).unwrap().receipt, digest);
+        assert!(found(&b).is_some(), "a broken off answer counts");
+        assert!(found(&c).is_none(), "one without rows does not");
+        assert!(found(&d).is_none(), "nor does what was received");
+        let ledger = Arc::new(ledger);
+        assert!(ledger.begin(&agency(), &limits(2), now()).is_err());
+        assert!(ledger.begin(&agency(), &limits(3), now()).is_ok());
     }
 
     #[test]
@@ -195,7 +306,7 @@ mod tests {
             rate: 3,
         };
         let begun = (0..10)
-            .filter(|_| ledger.begin(&agency(), &limits).is_ok())
+            .filter(|_| ledger.begin(&agency(), &limits, now()).is_ok())
             .count();
         assert_eq!(begun, 3);
     }

@@ -1,7 +1,7 @@
 //! Building and checking the four messages, the same for both sides.
 
 use jingwei_proto::border::GRAMMAR;
-use jingwei_proto::digest::{Digest, to_hex};
+use jingwei_proto::digest::to_hex;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
@@ -11,6 +11,8 @@ use jingwei_proto::statement::{
 };
 use jingwei_proto::time::Time;
 use jingwei_registry::fault::{Blame, Fault};
+
+use super::ledger::Waiting;
 
 /// How long a request may be under way, in seconds: clocks of offices differ by minutes.
 pub const REQUEST_LIFE: i64 = 300;
@@ -338,26 +340,25 @@ pub fn verify_receipt(
     }
 }
 
-/// An acknowledgement, verified as that of `requester` for the receipt with this digest.
+/// An acknowledgement, verified as that of `requester` for an answer that waits for it.
 pub fn verify_acknowledgement(
     message: Unverified,
     federation: &FederationId,
     provider: &AgencyId,
     requester: &AgencyId,
     key: &PublicKey,
-    expected: impl Fn(&str) -> Option<(Digest, AnswerDigest)>,
+    expected: impl Fn(&str) -> Option<Waiting>,
 ) -> Result<Message<Acknowledgement>, Fault> {
     let (envelope, statement) = message.verify(federation, requester, key)?;
     let head = statement.head;
     let Predicate::Acknowledgement(body) = statement.predicate else {
         return Err(unfit(requester, "acknowledgement"));
     };
-    let Some((receipt, answer)) = expected(&body.nonce) else {
-        return Err(
-            Fault::new(Blame::NotFound, "no answer waits for this acknowledgement").at(requester),
-        );
+    let Some(waiting) = expected(&body.nonce) else {
+        return Err(nothing_waits(requester));
     };
-    if head.previous != Some(receipt) || body.audience != *provider || body.answer != answer {
+    let fits = head.previous == Some(waiting.receipt) && body.answer == waiting.answer;
+    if !fits || body.audience != *provider {
         return Err(unfit(requester, "acknowledgement"));
     }
     Ok(Message {
@@ -365,6 +366,11 @@ pub fn verify_acknowledgement(
         head,
         body,
     })
+}
+
+/// The acknowledgement of an answer that has been acknowledged, or forgotten, or never given.
+pub fn nothing_waits(requester: &AgencyId) -> Fault {
+    Fault::new(Blame::NotFound, "no answer waits for this acknowledgement").at(requester)
 }
 
 fn chain(nonce: &str) -> String {

@@ -12,7 +12,8 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt as _, stream};
 use jingwei_proto::border::Query;
 use jingwei_proto::id::AgencyId;
-use jingwei_proto::statement::{Acceptance, AnswerDigest, Outcome, Request as Asked, Seen, Used};
+use jingwei_proto::state::VersionRecord;
+use jingwei_proto::statement::{Request as Asked, Used};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::request_id::RequestId;
 use jingwei_registry::serve::PeerKey;
@@ -20,16 +21,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::ACKNOWLEDGE;
-use super::ledger::Place;
 use super::messages::{self, Message, Unverified};
+use super::sending::{Accepted, Answer};
+use super::{ACKNOWLEDGE, bundle, same_history};
 use crate::agency::HostedAgency;
 use crate::journals::Kind;
 use crate::node::Node;
-use crate::query::answer::{AnswerHasher, AnswerWriter};
-use crate::query::frames::{Encoder, closing_frame};
 use crate::query::guard::GuardedTable;
-use crate::query::limits::{BUSY, Exceeded};
+use crate::query::limits::BUSY;
 use crate::query::permit::{Denial, Permit};
 use crate::query::provide::{ProvideError, provide};
 
@@ -39,59 +38,33 @@ const AHEAD: usize = 2;
 /// Answers other agencies' requests.
 pub struct Provider(pub Arc<Node>);
 
-/// An answer that has been accepted: everything that the first row must wait for is done.
-struct Accepted {
-    node: Arc<Node>,
+/// A request that may be answered: all that is to be known of it before a row is read.
+struct Admitted {
     provider: Arc<HostedAgency>,
     requester: AgencyId,
-    acceptance: Message<Acceptance>,
-    rows: SendableRecordBatchStream,
-    place: Place,
+    request: Message<Asked>,
+    query: Query,
+    record: Arc<VersionRecord>,
+    permit: Permit,
 }
 
 impl Provider {
     async fn accept(&self, peer: PeerKey, ticket: &[u8]) -> Result<Accepted, Fault> {
         let node = &self.0;
-        let message = Unverified::read(ticket)?;
-        let requester = message.sender()?.clone();
-        let member = node.member(&requester)?;
-        connected_as(node, &requester, peer)?;
-        let request = messages::verify_request(
-            message,
-            &node.membership.federation,
-            &requester,
-            &member.key,
-            (node.clock)(),
-        )?;
-        let provider = node
-            .agencies
-            .get(&request.body.audience)
-            .cloned()
-            .ok_or_else(|| {
-                Fault::new(
-                    Blame::NotFound,
-                    format!("this node does not host {}", request.body.audience),
-                )
-            })?;
-        same_history(node, &request.body.seen, &requester)?;
-        let query = parse(&request)?;
-        let record = node.version(&query.from)?;
-        let permit = Permit::of_class(requester.clone(), provider.id(), record.dataset.sharing);
-        permit
-            .check()
-            .map_err(|denial| refusal(denial, &query, &provider))?;
-        let place = node.ledger.begin(&requester, &node.config.exchange)?;
-        let table = GuardedTable::new(
-            query.from.clone(),
-            node.data_files(&record.dataset).await?,
-            permit,
-        )
-        .map_err(|error| provide_fault(&error, &provider))?;
-        let seat = node.seats.answer().await;
-        let seat = seat.map_err(|busy| provide_fault(&busy.into(), &provider))?;
-        let rows = provide(&query, table, &node.config.query, seat)
-            .await
-            .map_err(|error| provide_fault(&error, &provider))?;
+        let admitted = self.admit(peer, ticket)?;
+        let now = (node.clock)();
+        let place = node
+            .ledger
+            .begin(&admitted.requester, &node.config.exchange, now)?;
+        let rows = plan(node, &admitted).await?;
+        let Admitted {
+            provider,
+            requester,
+            request,
+            query,
+            record,
+            ..
+        } = admitted;
         let used = Used {
             version: query.from,
             sharing: record.dataset.sharing,
@@ -107,63 +80,85 @@ impl Provider {
         );
         // The request must be new before anything is answered; both are durable together.
         let nonce = &request.body.nonce;
-        tokio::try_join!(
-            node.journals.enter_new(
-                provider.id(),
-                nonce,
-                request.body.expires,
-                &request.envelope
-            ),
-            node.journals
-                .enter(provider.id(), Kind::Acceptance, nonce, &acceptance.envelope),
-        )?;
-        Ok(Accepted {
+        let messages = [
+            (Kind::Request, nonce.as_str(), &request.envelope),
+            (Kind::Acceptance, nonce.as_str(), &acceptance.envelope),
+        ];
+        node.journals
+            .enter_new(provider.id(), request.body.expires, &messages)
+            .await?;
+        let answer = Answer {
             node: node.clone(),
             provider,
             requester,
             acceptance,
+        };
+        Ok(Accepted {
+            answer,
             rows,
             place,
         })
     }
 
-    async fn acknowledge(&self, peer: PeerKey, body: &[u8]) -> Result<(), Fault> {
+    /// Checks who asks, over which connection, for what, and whether it may.
+    fn admit(&self, peer: PeerKey, ticket: &[u8]) -> Result<Admitted, Fault> {
         let node = &self.0;
-        let message = Unverified::read(body)?;
+        let message = Unverified::read(ticket)?;
         let requester = message.sender()?.clone();
         let member = node.member(&requester)?;
         connected_as(node, &requester, peer)?;
-        let audience = message.audience()?;
-        let provider = node.agencies.get(audience).ok_or_else(|| {
-            Fault::new(
-                Blame::NotFound,
-                format!("this node does not host {audience}"),
-            )
-        })?;
-        let acknowledgement = messages::verify_acknowledgement(
+        let request = messages::verify_request(
             message,
             &node.membership.federation,
-            provider.id(),
             &requester,
             &member.key,
-            |nonce| node.ledger.expected(&requester, nonce),
+            (node.clock)(),
         )?;
-        let nonce = &acknowledgement.body.nonce;
-        node.journals
-            .enter(
-                provider.id(),
-                Kind::Acknowledgement,
-                nonce,
-                &acknowledgement.envelope,
-            )
-            .await?;
-        node.ledger.acknowledged(&requester, nonce);
-        Ok(())
+        let provider = self.hosted(&request.body.audience)?.clone();
+        same_history(node, &request.body.seen, &requester)?;
+        let query = parse(&request)?;
+        let record = node.version(&query.from)?;
+        let permit = Permit::of_class(requester.clone(), provider.id(), record.dataset.sharing);
+        permit
+            .check()
+            .map_err(|denial| refusal(denial, &query, &provider))?;
+        Ok(Admitted {
+            provider,
+            requester,
+            request,
+            query,
+            record,
+            permit,
+        })
+    }
+
+    pub(super) fn hosted(&self, agency: &AgencyId) -> Result<&Arc<HostedAgency>, Fault> {
+        self.0
+            .agencies
+            .get(agency)
+            .ok_or_else(|| Fault::new(Blame::NotFound, format!("this node does not host {agency}")))
     }
 }
 
+/// The rows of an answer, of which none is read before they are polled.
+async fn plan(node: &Arc<Node>, admitted: &Admitted) -> Result<SendableRecordBatchStream, Fault> {
+    let provider = &admitted.provider;
+    let files = node.data_files(&admitted.record.dataset).await?;
+    let table = GuardedTable::new(admitted.query.from.clone(), files, admitted.permit.clone())
+        .map_err(|error| provide_fault(&error, provider))?;
+    let seat = node.seats.answer().await;
+    let seat = seat.map_err(|busy| provide_fault(&busy.into(), provider))?;
+    provide(&admitted.query, table, &node.config.query, seat)
+        .await
+        .map_err(|error| provide_fault(&error, provider))
+}
+
 /// The connection's TLS key must be one that the signer's node lists.
-fn connected_as(node: &Node, signer: &AgencyId, PeerKey(key): PeerKey) -> Result<(), Fault> {
+pub(super) fn connected_as(
+    node: &Node,
+    signer: &AgencyId,
+    PeerKey(key): PeerKey,
+) -> Result<(), Fault> {
     let listed = &node.node_of(signer)?.node.tls;
     if key.is_some_and(|key| listed.contains(&key)) {
         return Ok(());
@@ -174,23 +169,6 @@ fn connected_as(node: &Node, signer: &AgencyId, PeerKey(key): PeerKey) -> Result
     )
     .at(signer)
     .advise("an agency asks through the node that it has announced"))
-}
-
-/// A requester that was shown another history of the registry is not answered.
-fn same_history(node: &Node, seen: &Seen, requester: &AgencyId) -> Result<(), Fault> {
-    let log = node.replica.log();
-    // Most often both have seen the same, and no file need be read for an older root.
-    if seen.size == 0 || seen.size > log.size() || *seen == node.seen() {
-        return Ok(());
-    }
-    match log.root_at(seen.size) {
-        Ok(root) if root != seen.root => {
-            tracing::error!(%requester, size = seen.size, "a requester has seen another history of the registry");
-            Err(Fault::new(Blame::Inconsistent, "the two nodes have been shown different histories of the registry")
-                .advise("compare both nodes with ‘jingwei doctor’: the registry, or one of the two, is lying"))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn parse(request: &Message<Asked>) -> Result<Query, Fault> {
@@ -222,7 +200,7 @@ fn refusal(denial: Denial, query: &Query, provider: &HostedAgency) -> Fault {
     Fault::new(blame, format!("{}: {denial}", query.from)).at(provider.id())
 }
 
-fn provide_fault(error: &ProvideError, provider: &HostedAgency) -> Fault {
+pub(super) fn provide_fault(error: &ProvideError, provider: &HostedAgency) -> Fault {
     let blame = match error {
         ProvideError::Refused(Denial::GrantNeeded) => Blame::NeedsGrant,
         ProvideError::Refused(_) => Blame::Refused,
@@ -240,140 +218,6 @@ fn provide_fault(error: &ProvideError, provider: &HostedAgency) -> Fault {
         ProvideError::Damaged => Blame::Internal,
     };
     Fault::new(blame, error.to_string()).at(provider.id())
-}
-
-type Frames = mpsc::Sender<Result<FlightData, Status>>;
-
-impl Accepted {
-    /// Sends the whole answer and its receipt. If the requester goes away, or the plan fails,
-    /// the receipt says after how many rows, and stands in the journal alone.
-    async fn send(mut self, frames: Frames) {
-        let mut hasher = AnswerWriter::<std::io::Sink>::hasher();
-        // A requester that stops reading holds a seat no longer than one that reads.
-        let time = self.node.config.query.time;
-        let result = tokio::select! {
-            () = frames.closed() => Err(None),
-            () = tokio::time::sleep(time) => Err(Some(
-                provide_fault(&Exceeded::Time(time).into(), &self.provider)
-            )),
-            result = send_rows(&mut self.rows, &self.acceptance, &mut hasher, &frames, &self.provider) => result,
-        };
-        match result {
-            Ok(()) => {
-                if let Err(fault) = self.finish(hasher, &frames).await {
-                    let _ = frames.send(Err(fault.into())).await;
-                }
-            }
-            Err(fault) => {
-                self.abort(hasher).await;
-                if let Some(fault) = fault {
-                    let _ = frames.send(Err(fault.into())).await;
-                }
-            }
-        }
-    }
-
-    async fn finish(self, hasher: AnswerHasher, frames: &Frames) -> Result<(), Fault> {
-        let (answer, _) = hasher
-            .finish()
-            .map_err(|error| Fault::new(Blame::Internal, error.to_string()))?;
-        let receipt = self.receipt(Outcome::Complete, answer.clone());
-        let nonce = &self.acceptance.body.nonce;
-        self.node
-            .journals
-            .enter(self.provider.id(), Kind::Receipt, nonce, &receipt.envelope)
-            .await?;
-        self.node.ledger.sent(
-            &self.requester,
-            nonce,
-            receipt.envelope.payload_digest(),
-            answer.clone(),
-        );
-        drop(self.place);
-        metrics::counter!("jingwei_exchanges_answered_total").increment(1);
-        tracing::info!(requester = %self.requester, dataset = %self.acceptance.body.dataset.version, rows = answer.rows, "answered");
-        // Whether it arrives shows in the acknowledgement.
-        let _ = frames
-            .send(Ok(closing_frame(receipt.envelope.to_bytes().into())))
-            .await;
-        Ok(())
-    }
-
-    async fn abort(self, hasher: AnswerHasher) {
-        let (rows, bytes) = hasher.counted();
-        let digest = hasher.finish().map_or_else(
-            |_| jingwei_proto::digest::Digest::of(b""),
-            |(answer, _)| answer.digest,
-        );
-        let receipt = self.receipt(
-            Outcome::Aborted,
-            AnswerDigest {
-                digest,
-                rows,
-                bytes,
-            },
-        );
-        let nonce = &self.acceptance.body.nonce;
-        metrics::counter!("jingwei_exchanges_aborted_total").increment(1);
-        tracing::info!(requester = %self.requester, rows, "the answer was cut off");
-        if let Err(fault) = self
-            .node
-            .journals
-            .enter(self.provider.id(), Kind::Receipt, nonce, &receipt.envelope)
-            .await
-        {
-            tracing::error!(%fault, "the receipt of a cut-off answer is not in the journal");
-        }
-    }
-
-    fn receipt(
-        &self,
-        outcome: Outcome,
-        answer: AnswerDigest,
-    ) -> Message<jingwei_proto::statement::Receipt> {
-        self.node.party(&self.provider).receipt(
-            (self.node.clock)(),
-            &self.acceptance,
-            outcome,
-            answer,
-        )
-    }
-}
-
-/// Sends schema and batches. An error without a fault means that nobody listens any more.
-async fn send_rows(
-    rows: &mut SendableRecordBatchStream,
-    acceptance: &Message<Acceptance>,
-    hasher: &mut AnswerHasher,
-    frames: &Frames,
-    provider: &HostedAgency,
-) -> Result<(), Option<Fault>> {
-    let internal = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        Some(Fault::new(
-            Blame::Internal,
-            "the provider cannot encode its answer",
-        ))
-    };
-    let encoder = Encoder::new(rows.schema()).map_err(|error| internal(&error))?;
-    let mut first = encoder.schema_frame();
-    hasher.frame(&first).map_err(|error| internal(&error))?;
-    first.app_metadata = acceptance.envelope.to_bytes().into();
-    frames.send(Ok(first)).await.map_err(|_| None)?;
-    while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(|error| {
-            tracing::debug!(%error, "an answer ended with an error");
-            Some(provide_fault(&ProvideError::classify(&error), provider))
-        })?;
-        for frame in encoder
-            .batch_frames(&batch)
-            .map_err(|error| internal(&error))?
-        {
-            hasher.frame(&frame).map_err(|error| internal(&error))?;
-            frames.send(Ok(frame)).await.map_err(|_| None)?;
-        }
-    }
-    Ok(())
 }
 
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -422,8 +266,18 @@ impl FlightService for Provider {
         if action.r#type != ACKNOWLEDGE {
             return not_here();
         }
-        self.acknowledge(peer, &action.body).await?;
-        Ok(Response::new(stream::empty().boxed()))
+        let bodies = bundle::unpack(&action.body)?;
+        let outcomes = self.acknowledge(peer, &bodies).await;
+        // One by itself is answered by the call's own status.
+        if action.body.first() != Some(&0) {
+            outcomes.into_iter().collect::<Result<(), Fault>>()?;
+            return Ok(Response::new(stream::empty().boxed()));
+        }
+        let results = outcomes.into_iter().map(|outcome| {
+            let body = bundle::outcome(&outcome).into();
+            Ok(arrow_flight::Result { body })
+        });
+        Ok(Response::new(stream::iter(results).boxed()))
     }
 
     async fn list_actions(
@@ -432,7 +286,8 @@ impl FlightService for Provider {
     ) -> Result<Response<Self::ListActionsStream>, Status> {
         let acknowledge = ActionType {
             r#type: ACKNOWLEDGE.to_owned(),
-            description: "takes the requester's acknowledgement of an answer".to_owned(),
+            description: "takes the requester's acknowledgement of an answer, or several"
+                .to_owned(),
         };
         Ok(Response::new(stream::iter([Ok(acknowledge)]).boxed()))
     }

@@ -29,6 +29,9 @@ pub enum JournalError {
         /// The most bytes that a record may have.
         most: usize,
     },
+    /// A group of no records was handed over.
+    #[error("there is nothing to record")]
+    Empty,
     /// The disk refused. Later records are taken once there is space again.
     #[error("nothing was recorded, {}: {source}", .path.display())]
     Disk {

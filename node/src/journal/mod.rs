@@ -13,6 +13,8 @@
 //! has returned: only then is its caller answered, and only then does a message leave the node.
 //! A thread writes for all callers at once: what arrived during one fsync shares the next, so
 //! that a thousand exchanges a second cost as many fsyncs as the disk can do, not three thousand.
+//! A caller may hand over several records at once; they come after one another, all of them or
+//! none.
 //!
 //! The leaf is `HMAC-SHA256(key, record)`. The log can be shown, witnessed and proved from;
 //! erase record and key, and its leaf means nothing any more while the log stays whole.
@@ -37,11 +39,12 @@
 //! are kept, which harms nobody. After a failed write or fsync the segment is cut back at once,
 //! every waiting caller gets the error, and later records are taken when the disk can again.
 //!
-//! # Replays
+//! # What is read back at open
 //!
 //! [`Journal::record_new`] takes a nonce that no unexpired request has used. The nonces follow
 //! from the records and are read back at open, as far back as a request can live
-//! ([`LONGEST_LIFE`]), across the turn of the year too.
+//! ([`LONGEST_LIFE`]), across the turn of the year too. On the same way the exchanges are
+//! found that a restart goes on with ([`Journal::take_unfinished`]).
 //!
 //! Out of scope: what the messages mean, and who may see them.
 
@@ -60,6 +63,7 @@ use tokio::sync::{mpsc, oneshot};
 mod error;
 mod nonces;
 mod read;
+mod recent;
 mod record;
 mod sequencer;
 #[cfg(test)]
@@ -71,6 +75,8 @@ pub use error::JournalError;
 pub use nonces::LONGEST_LIFE;
 use nonces::Nonces;
 pub use read::{Records, read_all};
+use recent::Recent;
+pub use recent::{Unfinished, WAIT};
 pub use record::{Kind, MAX_RECORD, Record, Stored, leaf};
 use writer::{Pending, Shared, Task, Writer};
 use year::Year;
@@ -122,6 +128,7 @@ pub struct Journal {
     tasks: Option<mpsc::Sender<Task>>,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
+    unfinished: Mutex<Unfinished>,
 }
 
 impl Journal {
@@ -129,13 +136,15 @@ impl Journal {
     /// the year before.
     pub fn open(setup: Setup, now: Time) -> Result<Journal, JournalError> {
         let mut nonces = Nonces::default();
+        let mut recent = Recent::new(&mut nonces, now);
         let mut sequencers = Vec::new();
         if let Some(before) = setup.year_before(now.year()) {
-            let (_, sequencer) = Year::open(&setup, before, now, &mut nonces)?;
+            let (_, sequencer) = Year::open(&setup, before, &mut recent)?;
             sequencers.push(sequencer);
         }
-        let (year, sequencer) = Year::open(&setup, now.year(), now, &mut nonces)?;
+        let (year, sequencer) = Year::open(&setup, now.year(), &mut recent)?;
         sequencers.push(sequencer);
+        let unfinished = recent.finish();
         let shared = Arc::new(Shared {
             nonces: Mutex::new(nonces),
             reader: RwLock::new(year.reader.clone()),
@@ -156,32 +165,51 @@ impl Journal {
             tasks: Some(tasks),
             shared,
             writer: Some(writer),
+            unfinished: Mutex::new(unfinished),
         })
     }
 
-    /// Records a message; on `Ok` it is durable.
-    pub async fn record(&self, record: Record) -> Result<Position, JournalError> {
-        self.submit(record, None).await
+    /// Records messages, one or several; on `Ok` all are durable, on `Err` none counts. The
+    /// position is that of the first, which the others follow.
+    pub async fn record(&self, records: impl Into<Vec<Record>>) -> Result<Position, JournalError> {
+        self.submit(records.into(), None).await
     }
 
-    /// Records a message that opens an exchange, unless its nonce is in use; the nonce stays in
-    /// use until the request expires, at `until`. Whoever calls this has checked that the
-    /// request has not expired; after that time its nonce protects no longer.
-    pub async fn record_new(&self, until: Time, record: Record) -> Result<Position, JournalError> {
-        let now = record.time;
+    /// Records messages of which the first opens an exchange, unless its nonce is in use; the
+    /// nonce stays in use until the request expires, at `until`. Whoever calls this has checked
+    /// that the request has not expired; after that time its nonce protects no longer.
+    pub async fn record_new(
+        &self,
+        until: Time,
+        records: impl Into<Vec<Record>>,
+    ) -> Result<Position, JournalError> {
+        let records = records.into();
+        let Some(opener) = records.first() else {
+            return Err(JournalError::Empty);
+        };
+        let now = opener.time;
         if until < now || until > now.plus(LONGEST_LIFE) {
             return Err(JournalError::Expiry { most: LONGEST_LIFE });
         }
         {
             let mut nonces = self.shared.nonces();
             nonces.forget(now);
-            if !nonces.take(&record.nonce, until) {
+            if !nonces.take(&opener.nonce, until) {
                 return Err(JournalError::Replayed {
-                    nonce: record.nonce,
+                    nonce: opener.nonce.clone(),
                 });
             }
         }
-        self.submit(record, Some(until)).await
+        self.submit(records, Some(until)).await
+    }
+
+    /// What was unfinished when the journal was opened; it is handed out once.
+    pub fn take_unfinished(&self) -> Unfinished {
+        let mut unfinished = self
+            .unfinished
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *unfinished)
     }
 
     /// Puts everything recorded before this call into the log and publishes its checkpoint.
@@ -200,13 +228,20 @@ impl Journal {
             .clone()
     }
 
-    async fn submit(&self, record: Record, until: Option<Time>) -> Result<Position, JournalError> {
+    async fn submit(
+        &self,
+        records: Vec<Record>,
+        until: Option<Time>,
+    ) -> Result<Position, JournalError> {
+        if records.is_empty() {
+            return Err(JournalError::Empty);
+        }
         let (reply, answer) = oneshot::channel();
-        self.send(Task::Record(Box::new(Pending {
-            record,
+        self.send(Task::Record(Pending {
+            records,
             until,
             reply,
-        })))
+        }))
         .await?;
         answer.await.unwrap_or(Err(JournalError::Closed))
     }

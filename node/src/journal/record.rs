@@ -61,6 +61,13 @@ pub struct Record {
     pub body: Vec<u8>,
 }
 
+/// One record is a group of one, wherever several are taken.
+impl From<Record> for Vec<Record> {
+    fn from(record: Record) -> Vec<Record> {
+        vec![record]
+    }
+}
+
 /// A record as it stands in a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {

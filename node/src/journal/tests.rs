@@ -133,6 +133,101 @@ fn what_is_recorded_is_found_again() {
 }
 
 #[test]
+fn several_records_stand_together_or_not_at_all() {
+    let dir = directory();
+    let runtime = runtime();
+    runtime.block_on(async {
+        let journal = Arc::new(open(dir.path()));
+        let until = now().plus(60);
+        let groups: Vec<_> = (0..50)
+            .map(|group| {
+                let journal = journal.clone();
+                let records: Vec<Record> = (0..3).map(|i| record(now(), group * 3 + i)).collect();
+                tokio::spawn(async move {
+                    let first = journal.record_new(until, records.clone()).await.unwrap();
+                    (first.index, records)
+                })
+            })
+            .collect();
+        let mut expected = BTreeMap::new();
+        for group in groups {
+            let (first, records) = group.await.unwrap();
+            expected.extend((first..).zip(records));
+        }
+        let large = Record {
+            body: vec![0; MAX_RECORD],
+            ..record(now(), 1_000)
+        };
+        let mixed = vec![record(now(), 999), large, record(now(), 1_001)];
+        let refused = journal.record_new(until, mixed).await;
+        assert!(matches!(refused, Err(JournalError::TooLarge { .. })));
+        let none = journal.record(Vec::<Record>::new()).await;
+        assert!(matches!(none, Err(JournalError::Empty)));
+        let last = record(now(), 999);
+        let position = journal.record_new(until, last.clone()).await.unwrap();
+        expected.insert(position.index, last);
+        let found: BTreeMap<_, _> = stored(dir.path(), 2024)
+            .into_iter()
+            .map(|stored| (stored.index, stored.record))
+            .collect();
+        assert_eq!(found, expected);
+    });
+}
+
+#[test]
+fn receipts_without_an_acknowledgement_are_found_at_open() {
+    let dir = directory();
+    let runtime = runtime();
+    let (eve, new_year) = (time("2024-12-31T23:59:59Z"), time("2025-01-01T00:00:00Z"));
+    let message = |kind, at, i| Record {
+        kind,
+        ..record(at, i)
+    };
+    let open = |at| Journal::open(setup(dir.path(), Disk::new()), at).unwrap();
+    let waiting = |at| -> BTreeSet<String> {
+        let found = open(at).take_unfinished().receipts;
+        assert!(found.iter().all(|record| record.kind == Kind::Receipt));
+        found.into_iter().map(|record| record.nonce).collect()
+    };
+    let nonces =
+        |of: &[usize]| -> BTreeSet<String> { of.iter().map(|i| record(eve, *i).nonce).collect() };
+    runtime.block_on(async {
+        let journal = open(eve);
+        for i in 1..=4 {
+            let receipt = message(Kind::Receipt, eve, i);
+            journal.record(receipt).await.unwrap();
+        }
+        for (at, i) in [(eve, 1), (new_year, 2)] {
+            let acknowledgement = message(Kind::Acknowledgement, at, i);
+            journal.record(acknowledgement).await.unwrap();
+        }
+        let receipt = message(Kind::Receipt, new_year, 5);
+        journal.record(receipt).await.unwrap();
+        // Segments are closed in between, and looked through from the newest to the oldest.
+        for i in 0..20 {
+            let filler = Record {
+                body: vec![0; MAX_RECORD - 200],
+                ..message(Kind::Request, new_year, 100 + i)
+            };
+            journal.record(filler).await.unwrap();
+        }
+        let acknowledgement = message(Kind::Acknowledgement, new_year, 3);
+        journal.record(acknowledgement).await.unwrap();
+    });
+    let acknowledgements = |at| -> Vec<String> {
+        let found = open(at).take_unfinished().acknowledgements;
+        found.into_iter().map(|record| record.nonce).collect()
+    };
+    let in_order =
+        |of: &[usize]| -> Vec<String> { of.iter().map(|i| record(eve, *i).nonce).collect() };
+    assert_eq!(waiting(new_year), nonces(&[4, 5]));
+    assert_eq!(acknowledgements(new_year.plus(WAIT)), in_order(&[2, 3]));
+    assert_eq!(waiting(eve.plus(WAIT)), nonces(&[4, 5]));
+    assert_eq!(waiting(new_year.plus(WAIT)), nonces(&[5]));
+    assert_eq!(waiting(new_year.plus(WAIT + 1)), nonces(&[]));
+}
+
+#[test]
 fn a_leaf_is_in_the_log_within_a_second_or_so() {
     let dir = directory();
     let runtime = runtime();

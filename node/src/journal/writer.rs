@@ -9,6 +9,7 @@ use jingwei_registry::log::LogReader;
 use tokio::sync::{mpsc, oneshot};
 
 use super::nonces::Nonces;
+use super::recent::Recent;
 use super::record::{Record, encode, frame};
 use super::sequencer::Order;
 use super::year::Year;
@@ -21,16 +22,16 @@ const GROUP_BYTES: usize = 8 << 20;
 
 /// What the writer is asked.
 pub(super) enum Task {
-    /// Record this.
-    Record(Box<Pending>),
+    /// Record these.
+    Record(Pending),
     /// Put everything recorded so far into the log.
     Sequence(oneshot::Sender<Result<(), JournalError>>),
 }
 
-/// A record on its way.
+/// One or more records on their way, which come after one another or not at all.
 pub(super) struct Pending {
-    pub record: Record,
-    /// Until when the nonce, which was taken for it, is in use.
+    pub records: Vec<Record>,
+    /// Until when the first one's nonce, which was taken for it, is in use.
     pub until: Option<Time>,
     pub reply: oneshot::Sender<Result<Position, JournalError>>,
 }
@@ -63,6 +64,25 @@ struct Group {
     pending: Vec<Pending>,
 }
 
+impl Group {
+    /// Adds all records of `pending`, or none of them.
+    fn add(&mut self, pending: Pending) -> Result<(), (Pending, JournalError)> {
+        let mut encoded = Vec::with_capacity(pending.records.len());
+        for (place, record) in pending.records.iter().enumerate() {
+            match encode(record, pending.until.filter(|_| place == 0)) {
+                Ok(bytes) => encoded.push(bytes),
+                Err(error) => return Err((pending, error)),
+            }
+        }
+        for bytes in encoded {
+            let leaf = frame(&mut self.frames, &rand::random(), &bytes);
+            self.leaves.push(leaf);
+        }
+        self.pending.push(pending);
+        Ok(())
+    }
+}
+
 impl Writer {
     /// Works until all senders are gone; then everything is sequenced.
     pub fn run(mut self, mut tasks: mpsc::Receiver<Task>) {
@@ -71,7 +91,7 @@ impl Writer {
             let mut next = Some(task);
             while let Some(task) = next {
                 self.take(task, &mut group);
-                let full = group.pending.len() >= GROUP || group.frames.len() >= GROUP_BYTES;
+                let full = group.leaves.len() >= GROUP || group.frames.len() >= GROUP_BYTES;
                 next = if full { None } else { tasks.try_recv().ok() };
             }
             self.write(group);
@@ -92,16 +112,14 @@ impl Writer {
                 self.year.order(Order::Now(reply));
             }
             Task::Record(pending) => {
-                if let Err(error) = self.enter_year(pending.record.time, group) {
-                    return self.refuse(*pending, error);
-                }
-                match encode(&pending.record, pending.until) {
-                    Ok(bytes) => {
-                        let leaf = frame(&mut group.frames, &rand::random(), &bytes);
-                        group.leaves.push(leaf);
-                        group.pending.push(*pending);
-                    }
-                    Err(error) => self.refuse(*pending, error),
+                let time = pending.records.iter().map(|record| record.time).max();
+                let entered = time.map_or(Ok(()), |time| self.enter_year(time, group));
+                let added = match entered {
+                    Ok(()) => group.add(pending),
+                    Err(error) => Err((pending, error)),
+                };
+                if let Err((pending, error)) = added {
+                    self.refuse(pending, error);
                 }
             }
         }
@@ -114,7 +132,14 @@ impl Writer {
             return Ok(());
         }
         self.write(std::mem::take(group));
-        let opened = Year::open(&self.setup, time.year(), time, &mut self.shared.nonces());
+        let opened = {
+            let mut nonces = self.shared.nonces();
+            Year::open(
+                &self.setup,
+                time.year(),
+                &mut Recent::new(&mut nonces, time),
+            )
+        };
         let (year, sequencer) = opened?;
         *self
             .shared
@@ -132,13 +157,12 @@ impl Writer {
             return;
         }
         match self.year.append(&group.frames, group.leaves) {
-            Ok(first) => {
-                for (index, pending) in (first..).zip(group.pending) {
-                    // Whoever asked may have gone; the record counts all the same.
-                    let _ = pending.reply.send(Ok(Position {
-                        year: self.year.year,
-                        index,
-                    }));
+            Ok(mut index) => {
+                let year = self.year.year;
+                for pending in group.pending {
+                    // Whoever asked may have gone; the records count all the same.
+                    let _ = pending.reply.send(Ok(Position { year, index }));
+                    index += pending.records.len() as u64;
                 }
             }
             Err(error) => {
@@ -150,8 +174,8 @@ impl Writer {
     }
 
     fn refuse(&self, pending: Pending, error: JournalError) {
-        if let Some(until) = pending.until {
-            self.shared.nonces().give_back(&pending.record.nonce, until);
+        if let (Some(until), Some(opener)) = (pending.until, pending.records.first()) {
+            self.shared.nonces().give_back(&opener.nonce, until);
         }
         let _ = pending.reply.send(Err(error));
     }

@@ -5,14 +5,13 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use jingwei_proto::digest::Digest;
-use jingwei_proto::time::Time;
 use jingwei_registry::disk::{Appender, Disk};
 use jingwei_registry::log::{Log, LogReader};
 
-use super::nonces::{LONGEST_LIFE, Nonces};
 use super::read::{
     check_leaf, log_dir, records_dir, segment, segment_path, segments, whole_segment,
 };
+use super::recent::Recent;
 use super::record::Stored;
 use super::sequencer::{Order, Sequencer};
 use super::{JournalError, Setup};
@@ -38,13 +37,12 @@ pub(super) struct Year {
 }
 
 impl Year {
-    /// Opens or creates a year's journal: cuts a torn tail, takes up the nonces that are not
-    /// forgotten by `now`, and lets its sequencer catch up.
+    /// Opens or creates a year's journal: cuts a torn tail, tells `recent` what the newest
+    /// records say, and lets its sequencer catch up.
     pub fn open(
         setup: &Setup,
         year: i32,
-        now: Time,
-        nonces: &mut Nonces,
+        recent: &mut Recent<'_>,
     ) -> Result<(Year, JoinHandle<()>), JournalError> {
         let dir = setup.year_dir(year);
         let disk = setup.disk.clone().private();
@@ -55,42 +53,11 @@ impl Year {
         let mut log = Log::open(&log_dir(&dir), disk.clone(), &origin)?;
         log.publish_sealed()?;
         let reader = log.reader();
-
         let firsts = segments(&dir)?;
         let last = firsts.last().copied().unwrap_or(0);
         let (appender, tail) = open_tail(&dir, &disk, last)?;
-        check_against(&dir, &reader, &tail)?;
         let next = last + tail.len() as u64;
-        if reader.size() > next {
-            let reason = format!(
-                "the log has {} entries, the records end at {next}",
-                reader.size()
-            );
-            return Err(JournalError::corrupt(&records, reason));
-        }
-        let mut waiting = tail_leaves(&tail, reader.size());
-        let horizon = now.seconds() - LONGEST_LIFE;
-        take_nonces(nonces, &tail);
-        let mut recent = tail
-            .first()
-            .is_none_or(|stored| stored.record.time.seconds() >= horizon);
-        for pair in firsts.windows(2).rev() {
-            let unsequenced = pair[1] > reader.size();
-            if !unsequenced && !recent {
-                break;
-            }
-            let older = whole_segment(&dir, pair[0], pair[1])?;
-            check_against(&dir, &reader, &older)?;
-            let mut leaves = tail_leaves(&older, reader.size());
-            leaves.append(&mut waiting);
-            waiting = leaves;
-            take_nonces(nonces, &older);
-            recent = older
-                .iter()
-                .any(|stored| stored.record.time.seconds() >= horizon);
-        }
-        nonces.forget(now);
-
+        let waiting = read_back(&dir, &reader, &firsts, tail, recent)?;
         let (orders, received) = mpsc::sync_channel(ORDERS);
         let sequencer = Sequencer {
             log,
@@ -102,18 +69,16 @@ impl Year {
             .name("journal-log".into())
             .spawn(move || sequencer.run(received))
             .map_err(|error| JournalError::disk(&dir, error))?;
-        Ok((
-            Year {
-                year,
-                dir,
-                disk,
-                appender,
-                next,
-                orders,
-                reader,
-            },
-            thread,
-        ))
+        let year = Year {
+            year,
+            dir,
+            disk,
+            appender,
+            next,
+            orders,
+            reader,
+        };
+        Ok((year, thread))
     }
 
     /// Makes frames durable; returns the index of the first. On error none of them counts.
@@ -156,6 +121,41 @@ fn open_tail(dir: &Path, disk: &Disk, first: u64) -> Result<(Appender, Vec<Store
     Ok((appender, tail.records))
 }
 
+/// Reads the newest records, of which `tail` are the last segment's, as far back as the log lacks
+/// them or `recent` wants them. Each is checked against the log. Returns the leaves it lacks.
+fn read_back(
+    dir: &Path,
+    log: &LogReader,
+    firsts: &[u64],
+    tail: Vec<Stored>,
+    recent: &mut Recent<'_>,
+) -> Result<Vec<Digest>, JournalError> {
+    check_against(dir, log, &tail)?;
+    let next = firsts.last().copied().unwrap_or(0) + tail.len() as u64;
+    if log.size() > next {
+        let reason = format!(
+            "the log has {} entries, the records end at {next}",
+            log.size()
+        );
+        return Err(JournalError::corrupt(&records_dir(dir), reason));
+    }
+    let mut waiting = tail_leaves(&tail, log.size());
+    let mut wanted = recent.take(tail);
+    for pair in firsts.windows(2).rev() {
+        let unsequenced = pair[1] > log.size();
+        if !unsequenced && !wanted {
+            break;
+        }
+        let older = whole_segment(dir, pair[0], pair[1])?;
+        check_against(dir, log, &older)?;
+        let mut leaves = tail_leaves(&older, log.size());
+        leaves.append(&mut waiting);
+        waiting = leaves;
+        wanted = recent.take(older);
+    }
+    Ok(waiting)
+}
+
 fn check_against(dir: &Path, log: &LogReader, records: &[Stored]) -> Result<(), JournalError> {
     let (Some(first), size) = (records.first(), log.size()) else {
         return Ok(());
@@ -174,12 +174,4 @@ fn tail_leaves(records: &[Stored], size: u64) -> Vec<Digest> {
         .filter(|stored| stored.index >= size)
         .map(|stored| stored.leaf)
         .collect()
-}
-
-fn take_nonces(nonces: &mut Nonces, records: &[Stored]) {
-    for stored in records {
-        if let Some(until) = stored.until {
-            nonces.take(&stored.record.nonce, until);
-        }
-    }
 }

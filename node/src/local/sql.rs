@@ -71,20 +71,27 @@ async fn run(
     let agency = node.hosted_agency(&start.agency)?;
     node.enrolled(agency.id())?;
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let limits = limits(node, &start);
+    let seat = node.seats.ask().await;
+    let seat = seat.map_err(|busy| query_fault(busy.into()))?;
+    // The user's limit on rows is for the table, which may be made of many more.
+    let each = Limits {
+        time: limits.time,
+        ..node.config.query.clone()
+    };
     let question = Question::new(
         node,
         &agency,
         text(&start.purpose),
         text(&start.legal_basis),
         start.save,
+        each,
     );
     let _stops_all = question.cancelled.clone().drop_guard();
-    let session = Session::new(Arc::new(Tables(question.clone())), limits(node, &start));
-    let seat = node.seats.ask().await;
-    let seat = seat.map_err(|busy| query_fault(busy.into()))?;
+    let session = Session::new(Arc::new(Tables(question.clone())), limits);
     let (schema, rows) = session.run(&start.sql, seat).await.map_err(query_fault)?;
     let table = stream_table(node, &start, schema, rows, sender).await?;
-    let exchanges = question.take_exchanged().await;
+    let exchanges = question.take_exchanged().await.map_err(query_fault)?;
     let done = SqlDone {
         rows: table.digest.rows,
         micros: micros(began.elapsed()),

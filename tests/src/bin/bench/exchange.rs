@@ -136,7 +136,7 @@ impl Asker {
         let (node, agency) = (self.node.clone(), self.agency.clone());
         move || {
             let purpose = Some("a benchmark".to_owned());
-            Question::new(&node, &agency, purpose, None, false)
+            Question::new(&node, &agency, purpose, None, false, Limits::default())
         }
     }
 
@@ -171,10 +171,11 @@ impl Asker {
     }
 }
 
-/// The rows, if they came by one exchange that is complete.
+/// The rows, if they came by one exchange that is complete and confirmed by the provider.
 async fn counted(question: &Question, rows: usize) -> Result<usize, Failure> {
-    match question.take_exchanged().await.as_slice() {
-        [exchanged] if exchanged.answer.rows == rows as u64 => Ok(rows),
+    match question.take_exchanged().await?.as_slice() {
+        [exchanged] if exchanged.confirmed && exchanged.answer.rows == rows as u64 => Ok(rows),
+        [exchanged] if !exchanged.confirmed => Err("an exchange was not confirmed".into()),
         other => Err(format!("{} exchanges were completed", other.len()).into()),
     }
 }

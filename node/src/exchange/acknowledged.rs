@@ -1,0 +1,87 @@
+//! The provider's side of acknowledgements: they strike off answers that wait for them.
+
+use std::collections::BTreeMap;
+
+use jingwei_proto::id::AgencyId;
+use jingwei_proto::statement::Acknowledgement;
+use jingwei_registry::fault::Fault;
+use jingwei_registry::serve::PeerKey;
+
+use super::ledger::Waiting;
+use super::messages::{self, Message, Unverified};
+use super::provider::{Provider, connected_as};
+use crate::journals::{Entry, Kind};
+
+impl Provider {
+    /// Takes acknowledgements that came together. What became of each, in their order.
+    pub(super) async fn acknowledge(
+        &self,
+        peer: PeerKey,
+        bodies: &[&[u8]],
+    ) -> Vec<Result<(), Fault>> {
+        let node = &self.0;
+        let mut outcomes = Vec::with_capacity(bodies.len());
+        let mut taken: BTreeMap<AgencyId, Vec<Taken>> = BTreeMap::new();
+        for (place, body) in bodies.iter().enumerate() {
+            outcomes.push(self.take(peer, place, body).map(|(provider, one)| {
+                taken.entry(provider).or_default().push(one);
+            }));
+        }
+        for (provider, taken) in taken {
+            let entries: Vec<Entry<'_>> = taken.iter().map(Taken::entry).collect();
+            let Err(fault) = node.journals.enter(&provider, &entries).await else {
+                continue;
+            };
+            for one in taken {
+                let nonce = &one.message.body.nonce;
+                node.ledger.sent(&one.requester, nonce, one.waiting);
+                outcomes[one.place] = Err(fault.clone());
+            }
+        }
+        outcomes
+    }
+
+    /// Verifies an acknowledgement and strikes its answer off, for the provider that gave it.
+    fn take(&self, peer: PeerKey, place: usize, body: &[u8]) -> Result<(AgencyId, Taken), Fault> {
+        let node = &self.0;
+        let message = Unverified::read(body)?;
+        let requester = message.sender()?.clone();
+        let member = node.member(&requester)?;
+        connected_as(node, &requester, peer)?;
+        let provider = self.hosted(message.audience()?)?.id().clone();
+        let message = messages::verify_acknowledgement(
+            message,
+            &node.membership.federation,
+            &provider,
+            &requester,
+            &member.key,
+            |nonce| node.ledger.expected(&requester, nonce),
+        )?;
+        let waiting = node
+            .ledger
+            .acknowledged(&requester, &message.body.nonce)
+            .ok_or_else(|| messages::nothing_waits(&requester))?;
+        let taken = Taken {
+            place,
+            requester,
+            message,
+            waiting,
+        };
+        Ok((provider, taken))
+    }
+}
+
+/// An acknowledgement that fits, on its way into the journal.
+struct Taken {
+    place: usize,
+    requester: AgencyId,
+    message: Message<Acknowledgement>,
+    waiting: Waiting,
+}
+
+impl Taken {
+    fn entry(&self) -> Entry<'_> {
+        let nonce = self.message.body.nonce.as_str();
+        (Kind::Acknowledgement, nonce, &self.message.envelope)
+    }
+}
