@@ -5,12 +5,14 @@
 //! Federation ─┬─ Registry     `jingwei-registry serve`, which can be killed and started again
 //!             └─ Node …       `jingwei serve`; commands are run against it as from a terminal
 //! LyingRegistry, LyingPeer    servers in this process that hold real keys and lie
+//! BareAsker                   an agency whose messages the test writes by itself
 //! reading                     the log's files read by code that shares nothing with the product
 //! ```
 //!
 //! Nothing here waits for a fixed time: a process is ready when it says so on its standard
 //! output, and where there is no such event the state is asked for until a deadline.
 
+pub mod bare_asker;
 pub mod child;
 pub mod federation;
 pub mod journal;

@@ -19,6 +19,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use futures::stream::{self, StreamExt as _};
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -29,6 +30,7 @@ use jingwei_registry::serve::{ServeLimits, TlsMode, serve};
 use jingwei_registry::tls::{self, ClientKeys};
 use prost::Message as _;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -46,6 +48,19 @@ pub struct LyingPeer {
 struct Part {
     link: Link,
     lie: Mutex<Lie>,
+    ending: Mutex<Ending>,
+    acknowledgements: watch::Sender<bool>,
+}
+
+/// How an answer ends, after the frames that are left of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As it should.
+    Proper,
+    /// Never: nothing more is said.
+    Silence,
+    /// Never: its last frame is said again and again.
+    Repetition,
 }
 
 impl LyingPeer {
@@ -85,6 +100,8 @@ impl LyingPeer {
             let part = Arc::new(Part {
                 link,
                 lie: Mutex::new(Arc::new(|_: &mut Vec<FlightData>| {})),
+                ending: Mutex::new(Ending::Proper),
+                acknowledgements: watch::Sender::new(true),
             });
             let router = Router::new().fallback(pass_on).with_state(part.clone());
             let listener = TcpListener::bind(address).await.expect("the port is free");
@@ -104,6 +121,20 @@ impl LyingPeer {
     pub fn lie(&self, lie: impl Fn(&mut Vec<FlightData>) + Send + Sync + 'static) {
         *self.part.lie.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(lie);
     }
+
+    /// Ends answers like this from now on.
+    pub fn end(&self, ending: Ending) {
+        *self
+            .part
+            .ending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = ending;
+    }
+
+    /// Whether acknowledgements are passed on, or held without a word until they are.
+    pub fn pass_acknowledgements(&self, pass: bool) {
+        self.part.acknowledgements.send_replace(pass);
+    }
 }
 
 impl Drop for LyingPeer {
@@ -119,6 +150,11 @@ pub fn identity(dir: &Path) -> TlsIdentity {
 
 async fn pass_on(State(part): State<Arc<Part>>, request: Request) -> Response {
     let answers = request.uri().path().ends_with("/DoGet");
+    if request.uri().path().ends_with("/DoAction") {
+        let mut passed = part.acknowledgements.subscribe();
+        // The sender lives as long as `part` does.
+        let _ = passed.wait_for(|pass| *pass).await;
+    }
     let mut link = part.link.clone();
     let sent = async {
         std::future::poll_fn(|context| link.poll_ready(context)).await?;
@@ -151,8 +187,18 @@ async fn changed(response: http::Response<tonic::body::Body>, part: &Part) -> Re
         .iter()
         .map(|frame| Ok(Frame::data(encode(frame))))
         .collect();
-    out.extend(trailers.map(|trailers: HeaderMap| Ok(Frame::trailers(trailers))));
-    Response::from_parts(head, Body::new(StreamBody::new(futures::stream::iter(out))))
+    let ending = *part.ending.lock().unwrap_or_else(PoisonError::into_inner);
+    let last = frames.last().map(encode).unwrap_or_default();
+    let more = match ending {
+        Ending::Proper => {
+            out.extend(trailers.map(|trailers: HeaderMap| Ok(Frame::trailers(trailers))));
+            stream::empty().boxed()
+        }
+        Ending::Silence => stream::pending().boxed(),
+        Ending::Repetition => stream::repeat_with(move || Ok(Frame::data(last.clone()))).boxed(),
+    };
+    let frames = stream::iter(out).chain(more);
+    Response::from_parts(head, Body::new(StreamBody::new(frames)))
 }
 
 /// gRPC's length-prefixed messages, uncompressed.

@@ -2,8 +2,10 @@
 //!
 //! One test program for all of it, because linking is what takes the time.
 
+mod adversary_asker;
 mod adversary_evidence;
 mod adversary_peer;
+mod adversary_provider;
 mod adversary_registry;
 mod bad_files;
 mod bad_registry;
