@@ -1,0 +1,121 @@
+//! Who signed an entry, who consented to it, and what it continues.
+
+use super::*;
+
+impl<L: Lookup> Entry<'_, L> {
+    pub(super) fn agency_id(&self) -> Result<&AgencyId, Rejection> {
+        self.statement
+            .agency()
+            .map_err(|error| reject(Blame::Malformed, error.to_string()))
+    }
+
+    pub(super) fn member(&self, id: &AgencyId) -> Result<AgencyRecord, ApplyError<L::Error>> {
+        find(self.state, &keys::agency(id))?
+            .ok_or_else(|| reject(Blame::Unauthorised, format!("{id} is not enrolled")).into())
+    }
+
+    /// The agency that the statement is about, once its own signature is seen to hold.
+    pub(super) fn signing_agency(&self) -> Result<AgencyRecord, ApplyError<L::Error>> {
+        let agency = self.member(self.agency_id()?)?;
+        self.signed_by(&agency.key)?;
+        Ok(agency)
+    }
+
+    pub(super) fn signed_by(&self, key: &PublicKey) -> Result<(), Rejection> {
+        if self.envelope.key() != key.id() {
+            let reason = format!(
+                "it is signed with key {}, and {} must sign it",
+                self.envelope.key(),
+                key.id()
+            );
+            return Err(reject(Blame::Unauthorised, reason));
+        }
+        self.envelope
+            .verify(key)
+            .map_err(|_| reject(Blame::Forged, "the signature does not match"))
+    }
+
+    /// The outer signer is one of `keys`; with the consents, `threshold` different ones agree.
+    pub(super) fn signed_by_threshold(
+        &self,
+        keys: &[PublicKey],
+        threshold: u64,
+    ) -> Result<PublicKey, Rejection> {
+        let proposal = self.statement.proposal().payload();
+        let mut agreed = 0;
+        let mut outer = None;
+        for key in keys {
+            if self.envelope.key() == key.id() {
+                self.signed_by(key)?;
+                outer = Some(key.clone());
+                agreed += 1;
+            } else if self.consents_from(key, &proposal)? {
+                agreed += 1;
+            }
+        }
+        let signer =
+            outer.ok_or_else(|| reject(Blame::Unauthorised, "the signer is not a root key"))?;
+        if agreed < threshold {
+            let reason = format!("{agreed} root keys signed, and {threshold} must");
+            return Err(reject(Blame::Unauthorised, reason));
+        }
+        Ok(signer)
+    }
+
+    pub(super) fn consent_of(&self, key: &PublicKey) -> Result<(), Rejection> {
+        if !self.consents_from(key, &self.statement.proposal().payload())? {
+            return Err(reject(
+                Blame::Unauthorised,
+                "the agency's own signature (proof of possession) is missing",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a consent by `key` is there; a broken one is a forgery, not an absence.
+    pub(super) fn consents_from(
+        &self,
+        key: &PublicKey,
+        proposal: &[u8],
+    ) -> Result<bool, Rejection> {
+        let id = key.id();
+        let Some(consent) = self
+            .statement
+            .consents()
+            .iter()
+            .find(|consent| consent.key() == id)
+        else {
+            return Ok(false);
+        };
+        if consent.payload() != proposal {
+            return Err(reject(
+                Blame::Inconsistent,
+                "a consent was given to another statement",
+            ));
+        }
+        consent
+            .verify(key)
+            .map_err(|_| reject(Blame::Forged, "the signature of a consent does not match"))?;
+        Ok(true)
+    }
+
+    /// The link that this statement adds to its chain, whose newest link is `current`.
+    pub(super) fn continues(&self, current: Option<Chain>) -> Result<Chain, Rejection> {
+        let expected = current.map_or(1, |chain| chain.sequence + 1);
+        let previous = current.map(|chain| chain.payload);
+        if self.head.sequence != expected || self.head.previous != previous {
+            let reason = format!(
+                "{} continues at sequence {expected}{}, and this is sequence {}",
+                self.statement.chain(),
+                previous.map_or_else(String::new, |digest| format!(" after {digest}")),
+                self.head.sequence,
+            );
+            return Err(reject(Blame::Stale, reason));
+        }
+        Ok(Chain {
+            sequence: expected,
+            payload: self.envelope.payload_digest(),
+            index: self.index,
+        })
+    }
+}
