@@ -11,6 +11,7 @@ use jingwei_registry::keyfile::{self, KeyFileError};
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
+use crate::signing::SigningKey;
 
 /// An agency whose keys this node holds.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct HostedAgency {
     /// What it says of itself.
     pub profile: Profile,
     /// Signs statements and messages.
-    pub signing: SecretKey,
+    pub signing: SigningKey,
     /// Signs its journal's checkpoints.
     pub journal: Arc<SecretKey>,
     /// Co-signs others' logs.
@@ -70,7 +71,7 @@ impl HostedAgency {
         }
         keyfile::create_private_dir(&dir)?;
         let agency = HostedAgency {
-            signing: keyfile::load_or_create(&dir.join("signing.pem"))?,
+            signing: SigningKey::load_or_create(&dir)?,
             journal: Arc::new(keyfile::load_or_create(&dir.join("journal.pem"))?),
             witness: keyfile::load_or_create(&dir.join("witness.pem"))?,
             profile,
@@ -123,7 +124,7 @@ impl HostedAgency {
                 territory: stored.territory,
                 roles: stored.roles,
             },
-            signing: keyfile::load(&dir.join("signing.pem"))?,
+            signing: SigningKey::load(dir)?,
             journal: Arc::new(keyfile::load(&dir.join("journal.pem"))?),
             witness: keyfile::load(&dir.join("witness.pem"))?,
         })

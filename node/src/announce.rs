@@ -21,6 +21,7 @@ impl Node {
     pub(crate) async fn keep_announced(self: Arc<Node>) {
         let mut standing = self.replica.standing();
         loop {
+            self.settle_keys();
             let mut failed = false;
             for agency in self.agencies.values() {
                 if let Err(fault) = self.announce(agency).await {
@@ -41,7 +42,8 @@ impl Node {
         let Some(address) = self.address.get() else {
             return Ok(());
         };
-        if index.agency(agency.id()).map_err(index_fault)?.is_none() {
+        let record = index.agency(agency.id()).map_err(index_fault)?;
+        if record.is_none_or(|record| !record.is_active()) || self.knows_the_rules().is_err() {
             return Ok(());
         }
         let current = index.node(agency.id()).map_err(index_fault)?;

@@ -173,40 +173,51 @@ fn collect<'a>(
     Ok(members)
 }
 
-/// Places in the log of everything that the answer rests on: the root, the enrolments of every
-/// party and of their superiors, and the manifests.
+/// Places in the log of everything that the answer rests on: every version of the root, what made
+/// the parties and their superiors what they are, and the manifests.
 fn statements(question: &Question, answer: &Answer<'_>) -> Result<BTreeSet<u64>, Fault> {
-    let mut places = BTreeSet::from([0]);
-    let mut enrolled = BTreeSet::new();
-    enrolments(
-        &question.node,
-        question.agency.id(),
-        &mut enrolled,
-        &mut places,
-    )?;
+    let node = &question.node;
+    let mut places = roots(node)?;
+    let mut seen = BTreeSet::new();
+    members(node, question.agency.id(), &mut seen, &mut places)?;
     for exchanged in answer.exchanges {
-        enrolments(
-            &question.node,
-            &exchanged.version.dataset.agency,
-            &mut enrolled,
-            &mut places,
-        )?;
+        let provider = &exchanged.version.dataset.agency;
+        members(node, provider, &mut seen, &mut places)?;
         places.insert(exchanged.index);
     }
     Ok(places)
 }
 
-fn enrolments(
+fn roots(node: &Node) -> Result<BTreeSet<u64>, Fault> {
+    let index = node.replica.index();
+    let newest = index.root().map_err(index_fault)?;
+    let versions = 1..=newest.map_or(0, |root| root.chain.sequence);
+    let mut places = BTreeSet::new();
+    for version in versions {
+        let root = index.root_version(version).map_err(index_fault)?;
+        places.extend(root.map(|root| root.chain.index));
+    }
+    Ok(places)
+}
+
+/// An agency, and whoever had or has authority over it.
+fn members(
     node: &Node,
     agency: &AgencyId,
-    enrolled: &mut BTreeSet<AgencyId>,
+    seen: &mut BTreeSet<AgencyId>,
     places: &mut BTreeSet<u64>,
 ) -> Result<(), Fault> {
-    let mut next = Some(agency.clone());
-    while let Some(id) = next.filter(|id| enrolled.insert(id.clone())) {
-        let record = node.replica.index().agency(&id).map_err(index_fault)?;
-        places.extend(record.map(|record| record.chain.index));
-        next = id.superior();
+    let index = node.replica.index();
+    let mut left = vec![agency.clone()];
+    while let Some(id) = left.pop() {
+        if !seen.insert(id.clone()) {
+            continue;
+        }
+        if let Some(record) = index.agency(&id).map_err(index_fault)? {
+            places.extend(index.changes_of(&record).map_err(index_fault)?);
+            left.extend(record.successor);
+        }
+        left.extend(id.superior());
     }
     Ok(())
 }

@@ -13,6 +13,7 @@
 pub mod agency;
 mod announce;
 pub mod catalogue;
+mod change;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -30,4 +31,5 @@ pub mod output;
 pub mod publish;
 pub mod query;
 pub mod serve;
+pub mod signing;
 pub mod store;

@@ -155,7 +155,7 @@ impl Node {
             &clock,
             &disk,
         )?;
-        Ok(Arc::new(Node {
+        let node = Arc::new(Node {
             source: Source::new(&membership.registry)?,
             seats: Seats::new(&config.seats),
             home,
@@ -181,7 +181,10 @@ impl Node {
             opening: tokio::sync::Mutex::new(()),
             links: Mutex::default(),
             _lock: lock,
-        }))
+        });
+        // Of two keys of an agency, one was staged for a change that may have been entered.
+        node.settle_keys();
+        Ok(node)
     }
 
     /// The verified replica of the registry's log.
@@ -241,6 +244,36 @@ impl Node {
             )
             .at(id)
         })
+    }
+
+    /// An agency that may ask and answer, as far as this node can know.
+    pub(crate) fn in_force(&self, id: &AgencyId) -> Result<Arc<AgencyRecord>, Fault> {
+        self.knows_the_rules()?;
+        let record = self.member(id)?;
+        if record.is_active() {
+            return Ok(record);
+        }
+        let fault = Fault::new(
+            Blame::Unauthorised,
+            format!("{id} is {} and takes no part", record.status),
+        );
+        Err(match &record.successor {
+            Some(successor) => fault.advise(format!("its successor is {successor}")),
+            None => fault.advise("its superior says why, and whether that will change"),
+        }
+        .at(id))
+    }
+
+    /// What this node holds may be out of date where the log goes on by newer rules.
+    pub(crate) fn knows_the_rules(&self) -> Result<(), Fault> {
+        let Some(rules) = self.replica.index().newer_rules() else {
+            return Ok(());
+        };
+        Err(Fault::new(
+            Blame::Stale,
+            format!("the federation uses rules {rules} now, and this node's software is too old for them"),
+        )
+        .advise("install a newer jingwei; until then the node shows its catalogue and its own data only"))
     }
 
     /// A hosted agency can act only once its superior has enrolled it.

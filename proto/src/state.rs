@@ -12,9 +12,13 @@
 //!
 //! | key | record |
 //! |---|---|
-//! | `root` | [`RootRecord`] |
+//! | `root` | [`RootRecord`] in force |
+//! | `root/<n>` | [`RootRecord`] of version n |
 //! | `agency/<id>` | [`AgencyRecord`] |
-//! | `key/<key id>` | the agency id that the signing key belongs to |
+//! | `change/<id>/<n>` | the index of the n-th entry that changed the agency's record |
+//! | `key/<key id>` | [`KeyRecord`] of a key that was ever used |
+//! | `recoveries` | the ids of agencies whose key is being recovered |
+//! | `time` | [`TimeRecord`]: log time |
 //! | `node/<id>` | [`NodeRecord`] |
 //! | `tls/<key id>` | the agency ids whose node uses the TLS key |
 //! | `dataset/<id>/<name>` | [`Chain`] of the dataset's newest version |
@@ -30,18 +34,27 @@ use crate::dsse::Envelope;
 use crate::id::{AgencyId, DatasetId, VersionId};
 use crate::json::canonical;
 use crate::key::PublicKey;
-use crate::statement::{Agency, Dataset, Head, Node, Predicate, Role, Root, Schema, Statement};
+use crate::statement::{
+    Action, Agency, Attributes, Dataset, Enrolment, Head, NewKey, Node, Predicate, Role, Root,
+    Schema, Snapshot, Statement, Successor,
+};
 
 mod agency;
+mod authority;
 mod data;
+mod keys_in_use;
 mod node;
 mod records;
 mod root;
 mod signatures;
+mod snapshot;
 
+pub use authority::{Authority, authority};
 pub use records::{
-    AgencyRecord, Chain, NodeRecord, RootRecord, SchemaRecord, VersionRecord, keys, record,
+    AgencyRecord, Chain, KeyRecord, NodeRecord, Purpose, Recovery, RootRecord, SchemaRecord,
+    Status, TimeRecord, VersionRecord, keys, record,
 };
+use signatures::member;
 
 /// The newest rules that this software knows.
 pub const RULES: u64 = 1;
@@ -126,6 +139,24 @@ pub enum ApplyError<E> {
     RulesTooNew(u64),
     /// The storage failed; nothing is known about the entry.
     Storage(E),
+    /// A record of the state cannot be read; nothing is known about the entry.
+    Unreadable(String),
+}
+
+impl<E: fmt::Display> fmt::Display for ApplyError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ApplyError::Rejected(rejection) => rejection.fmt(f),
+            ApplyError::RulesTooNew(rules) => write!(
+                f,
+                "the federation uses rules {rules} from here on, and this program knows rules up to {RULES}: install a newer one"
+            ),
+            ApplyError::Storage(error) => error.fmt(f),
+            ApplyError::Unreadable(key) => {
+                write!(f, "the record {key} of the state cannot be read")
+            }
+        }
+    }
 }
 
 impl<E> From<Rejection> for ApplyError<E> {
@@ -145,11 +176,16 @@ fn find<T: DeserializeOwned, L: Lookup>(
     state: &L,
     key: &str,
 ) -> Result<Option<T>, ApplyError<L::Error>> {
-    let bytes = state.get(key).map_err(ApplyError::Storage)?;
-    Ok(bytes.as_deref().and_then(record))
+    let Some(bytes) = state.get(key).map_err(ApplyError::Storage)? else {
+        return Ok(None);
+    };
+    match record(&bytes) {
+        Some(record) => Ok(Some(record)),
+        None => Err(ApplyError::Unreadable(key.to_owned())),
+    }
 }
 
-fn put<T: Serialize>(key: String, record: &T) -> (String, Option<Vec<u8>>) {
+fn put<T: Serialize>(key: String, record: &T) -> Write {
     (key, Some(canonical(record)))
 }
 
@@ -179,10 +215,11 @@ pub fn apply<L: Lookup>(
                 return Err(reject(Blame::Inconsistent, "it belongs to another federation").into());
             }
             match predicate {
-                Predicate::Agency(body) => entry.enrol(body, &root)?,
+                Predicate::Agency(body) => entry.agency(body, &root)?,
                 Predicate::Node(body) => entry.node(body)?,
                 Predicate::Dataset(body) => entry.dataset(body)?,
                 Predicate::Schema(body) => entry.schema(body)?,
+                Predicate::Snapshot(body) => entry.snapshot(body, &root)?,
                 other => {
                     let reason = format!("{} statements do not belong in a registry", other.kind());
                     return Err(reject(Blame::Malformed, reason).into());
@@ -197,7 +234,9 @@ pub fn apply<L: Lookup>(
     })
 }
 
-type Writes = Vec<(String, Option<Vec<u8>>)>;
+/// A record to write, or to remove.
+type Write = (String, Option<Vec<u8>>);
+type Writes = Vec<Write>;
 
 /// One entry while its rules are checked.
 struct Entry<'a, L> {

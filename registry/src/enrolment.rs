@@ -6,7 +6,9 @@
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
-use jingwei_proto::statement::{Action, Agency, Head, Predicate, Role, Statement, Territory};
+use jingwei_proto::statement::{
+    Action, Agency, Enrolment, Head, Predicate, Role, Statement, Territory,
+};
 use jingwei_proto::time::Time;
 
 use crate::fault::{Blame, Fault};
@@ -41,15 +43,16 @@ pub fn propose(
             sequence: 1,
             previous: None,
         },
-        predicate: Predicate::Agency(Agency {
-            action: Action::Enrol,
-            name: profile.name.clone(),
-            level: profile.level,
-            territory: profile.territory.clone(),
-            roles: profile.roles.clone(),
-            key: key.public().clone(),
-            consents: Vec::new(),
-        }),
+        predicate: Predicate::Agency(
+            Action::Enrol(Enrolment {
+                name: profile.name.clone(),
+                level: profile.level,
+                territory: profile.territory.clone(),
+                roles: profile.roles.clone(),
+                key: key.public().clone(),
+            })
+            .proposed(),
+        ),
     }
     .sign(key)
 }
@@ -62,7 +65,7 @@ pub struct Proposal {
     /// Who asks to be enrolled.
     pub id: AgencyId,
     /// What it says of itself.
-    pub agency: Agency,
+    pub agency: Enrolment,
 }
 
 impl Proposal {
@@ -79,7 +82,13 @@ impl Proposal {
             Envelope::parse(bytes.trim_ascii_end()).map_err(|error| bad(error.to_string()))?;
         let statement =
             Statement::parse(envelope.payload()).map_err(|error| bad(error.to_string()))?;
-        let (Predicate::Agency(agency), Some(id)) = (&statement.predicate, &statement.head.agency)
+        let (
+            Predicate::Agency(Agency {
+                action: Action::Enrol(agency),
+                ..
+            }),
+            Some(id),
+        ) = (&statement.predicate, &statement.head.agency)
         else {
             return Err(bad("it is another statement".into()));
         };

@@ -52,12 +52,14 @@ pub enum FoundError {
 }
 
 /// Makes the keys of a federation called `name` in `dir`, of whose `keys` root keys `threshold`
-/// must sign, and begins its log with the root document.
+/// must sign, and begins its log with the root document. A superior's recovery of an agency's key
+/// takes effect after `recovery_delay` seconds.
 pub fn found(
     dir: &Path,
     name: &str,
     keys: u64,
     threshold: u64,
+    recovery_delay: u64,
     now: Time,
     disk: Disk,
 ) -> Result<Founded, FoundError> {
@@ -105,6 +107,8 @@ pub fn found(
             witnesses: Vec::new(),
             quorum: 0,
             rules: jingwei_proto::state::RULES,
+            recovery_delay,
+            continues: None,
             consents: Vec::new(),
         }),
     };

@@ -6,7 +6,12 @@
 //!
 //! Nothing here cannot be rebuilt: delete the directory and the next start folds the log again.
 //! Each batch of entries and the size they lead to go into sled as one atomic batch, so that
-//! after a crash the index stands at some size and goes on from there.
+//! after a crash the index stands at some size and goes on from there. `meta/format` says in
+//! which form the records are; an index of another form, or with a record that cannot be read,
+//! is built anew when it is opened.
+//!
+//! Where the log asks for rules that this program is too old for, the index stops before that
+//! entry, for good: what it holds stays true, and what follows is for a newer program.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,14 +25,16 @@ use jingwei_proto::key::KeyId;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::{
-    self, AgencyRecord, ApplyError, Chain, Change, Lookup, NodeRecord, RootRecord, SchemaRecord,
-    VersionRecord, keys,
+    self, AgencyRecord, ApplyError, Chain, Change, KeyRecord, Lookup, NodeRecord, RootRecord,
+    SchemaRecord, TimeRecord, VersionRecord, keys,
 };
 use serde::de::DeserializeOwned;
 
 use crate::log::{LogError, LogReader};
 use crate::tls::Members;
 
+/// The form of the records; a change of any of them counts it up.
+const FORMAT: u64 = 2;
 /// Entries folded between two writes to sled.
 const BATCH: u64 = 256;
 /// sled's page cache, in bytes: a node hosts many agencies in little memory.
@@ -57,6 +64,16 @@ pub enum IndexError {
         /// What is wrong.
         reason: String,
     },
+    /// A record is not in the form that this program writes.
+    #[error(
+        "the record {key} of the index in {path} cannot be read; start again, and the index is built anew"
+    )]
+    Record {
+        /// The index's directory.
+        path: PathBuf,
+        /// The record's key.
+        key: String,
+    },
     /// The federation has moved on to rules that this program does not know.
     #[error(
         "the federation uses rules {0} from here on, and this program is too old for them: install a newer one"
@@ -80,23 +97,41 @@ pub struct Index {
     path: PathBuf,
     /// Batches written by this process.
     writes: Arc<AtomicU64>,
+    /// Rules that the log asks for and this program is too old for; 0 if there are none.
+    newer_rules: Arc<AtomicU64>,
 }
 
 impl Index {
     /// Opens the index in `path`, or builds it anew, and folds in what `log` has beyond it.
     /// Returns the entries that the rules reject, too.
     pub fn open(path: &Path, log: &LogReader) -> Result<(Index, Vec<Rejected>), IndexError> {
-        let index = match Index::open_at(path) {
-            Ok(index) if index.size()? <= log.size() => index,
-            _ => {
-                tracing::warn!(path = %path.display(), "building the index anew");
-                // Only what this type wrote is removed, and all of it follows from the log.
-                let _ = std::fs::remove_dir_all(path);
-                Index::open_at(path)?
-            }
-        };
+        match Index::open_as_it_is(path, log) {
+            Ok(Some(open)) => return Ok(open),
+            Ok(None) => {}
+            // The log itself is not mended by building the index anew.
+            Err(error @ (IndexError::Log(_) | IndexError::Entry { .. })) => return Err(error),
+            Err(error) => tracing::warn!(%error, "the index is of no use"),
+        }
+        tracing::warn!(path = %path.display(), "building the index anew");
+        // Only what this type wrote is removed, and all of it follows from the log.
+        let _ = std::fs::remove_dir_all(path);
+        let index = Index::open_at(path)?;
+        index.put_meta("meta/format", FORMAT)?;
         let rejected = index.catch_up(log)?;
         Ok((index, rejected))
+    }
+
+    /// `None` if the index is new, of another form, or of another log.
+    fn open_as_it_is(
+        path: &Path,
+        log: &LogReader,
+    ) -> Result<Option<(Index, Vec<Rejected>)>, IndexError> {
+        let index = Index::open_at(path)?;
+        if index.meta("meta/format")? != FORMAT || index.size()? > log.size() {
+            return Ok(None);
+        }
+        let rejected = index.catch_up(log)?;
+        Ok(Some((index, rejected)))
     }
 
     fn open_at(path: &Path) -> Result<Index, IndexError> {
@@ -114,18 +149,31 @@ impl Index {
             db,
             path: path.to_owned(),
             writes: Arc::default(),
+            newer_rules: Arc::default(),
         })
     }
 
     /// Entries folded in.
     pub fn size(&self) -> Result<u64, IndexError> {
-        let bytes = self
-            .db
-            .get("meta/size")
-            .map_err(|source| self.sled(source))?;
+        self.meta("meta/size")
+    }
+
+    fn meta(&self, key: &str) -> Result<u64, IndexError> {
+        let bytes = self.db.get(key).map_err(|source| self.sled(source))?;
         Ok(bytes
             .and_then(|bytes| bytes.as_ref().try_into().ok())
             .map_or(0, u64::from_be_bytes))
+    }
+
+    fn put_meta(&self, key: &str, value: u64) -> Result<(), IndexError> {
+        let written = self.db.insert(key, &value.to_be_bytes());
+        written.map(|_| ()).map_err(|source| self.sled(source))
+    }
+
+    /// The rules that the log asks for and this program is too old for. The index then stands
+    /// before the entry that asks for them.
+    pub fn newer_rules(&self) -> Option<u64> {
+        Some(self.newer_rules.load(Ordering::Acquire)).filter(|rules| *rules > 0)
     }
 
     /// How many batches this process has written: while it stays, no record has changed.
@@ -138,8 +186,8 @@ impl Index {
         let mut rejected = Vec::new();
         let end = log.size();
         let mut at = self.size()?;
-        while at < end {
-            let to = end.min(at + BATCH);
+        while at < end && self.newer_rules().is_none() {
+            let mut to = end.min(at + BATCH);
             let mut batch = Batch::new(self);
             for (index, bytes) in (at..to).zip(log.envelopes(at..to)?) {
                 let envelope = Envelope::parse(&bytes?).map_err(|error| IndexError::Entry {
@@ -152,9 +200,17 @@ impl Index {
                         rejected.push(Rejected { index, rejection })
                     }
                     Err(ApplyError::RulesTooNew(rules)) => {
-                        return Err(IndexError::RulesTooNew(rules));
+                        tracing::error!(
+                            index,
+                            rules,
+                            "the log asks for rules that this program is too old for"
+                        );
+                        self.newer_rules.store(rules, Ordering::Release);
+                        to = index;
+                        break;
                     }
                     Err(ApplyError::Storage(error)) => return Err(error),
+                    Err(ApplyError::Unreadable(key)) => return Err(self.unreadable(&key)),
                 }
             }
             batch.write(to)?;
@@ -182,6 +238,27 @@ impl Index {
     /// An agency.
     pub fn agency(&self, id: &AgencyId) -> Result<Option<AgencyRecord>, IndexError> {
         self.find(&keys::agency(id))
+    }
+
+    /// A version of the root document.
+    pub fn root_version(&self, version: u64) -> Result<Option<RootRecord>, IndexError> {
+        self.find(&keys::root_version(version))
+    }
+
+    /// A key that was ever used.
+    pub fn key(&self, id: KeyId) -> Result<Option<KeyRecord>, IndexError> {
+        self.find(&keys::signer(id))
+    }
+
+    /// Log time: that of the newest snapshot.
+    pub fn log_time(&self) -> Result<Option<TimeRecord>, IndexError> {
+        self.find(keys::TIME)
+    }
+
+    /// The places of all entries that made an agency's record what it is.
+    pub fn changes_of(&self, agency: &AgencyRecord) -> Result<Vec<u64>, IndexError> {
+        let changes = (1..=agency.changes).map(|n| self.find(&keys::change(&agency.id, n)));
+        changes.filter_map(Result::transpose).collect()
     }
 
     /// An agency's node.
@@ -244,7 +321,24 @@ impl Index {
     }
 
     fn find<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, IndexError> {
-        Ok(self.get(key)?.as_deref().and_then(state::record))
+        let Some(bytes) = self.get(key)? else {
+            return Ok(None);
+        };
+        match state::record(&bytes) {
+            Some(record) => Ok(Some(record)),
+            None => Err(self.unreadable(key)),
+        }
+    }
+
+    /// A record that cannot be read; at the next start the index is built anew.
+    fn unreadable(&self, key: &str) -> IndexError {
+        if let Err(error) = self.put_meta("meta/format", 0) {
+            tracing::error!(%error, "the index cannot be marked as unreadable");
+        }
+        IndexError::Record {
+            path: self.path.clone(),
+            key: key.to_owned(),
+        }
     }
 
     fn sled(&self, source: sled::Error) -> IndexError {
@@ -267,10 +361,15 @@ impl Lookup for Index {
     }
 }
 
-/// A connection's key is a member's if some agency's node lists it.
+/// A connection's key is a member's if the node of some agency in force lists it.
 impl Members for Index {
     fn knows(&self, key: &KeyId) -> bool {
-        self.users_of_tls(*key).is_ok_and(|users| !users.is_empty())
+        let active = |id: &AgencyId| {
+            let record = self.agency(id).ok().flatten();
+            record.is_some_and(|record| record.is_active())
+        };
+        self.users_of_tls(*key)
+            .is_ok_and(|users| users.iter().any(active))
     }
 }
 

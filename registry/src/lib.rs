@@ -20,8 +20,10 @@ macro_rules! say {
 
 pub mod activity;
 pub mod bodies;
+pub mod ceremony;
 pub mod clock;
 pub mod config;
+pub mod confirm;
 pub mod connect;
 pub mod connection;
 pub mod disk;
@@ -31,6 +33,8 @@ pub mod found;
 pub mod http;
 pub mod index;
 pub mod keyfile;
+pub mod keyring;
+pub mod lifecycle;
 pub mod log;
 pub mod meter;
 pub mod opening;
@@ -49,6 +53,7 @@ pub mod submit;
 pub mod telemetry;
 pub mod tls;
 pub mod unix_socket;
+pub mod view;
 pub mod visitors;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::key::PublicKey;
-use jingwei_proto::state::{AgencyRecord, Lookup, keys, record};
+use jingwei_proto::state::{KeyRecord, Purpose};
 
 use crate::fault::{Blame, Fault};
 use crate::index::{Index, IndexError};
@@ -114,7 +114,7 @@ pub enum Payer {
     Stranger(Network),
 }
 
-/// The agency whose listed key has signed an envelope.
+/// The agency whose key in force has signed an envelope.
 pub struct Signer {
     /// The agency.
     pub agency: AgencyId,
@@ -122,20 +122,19 @@ pub struct Signer {
     pub key: PublicKey,
 }
 
-/// The signer of an envelope, verified; `None` if the index lists no such key, or the signature
-/// is not by it. What is to be said of such an envelope is the rules' to say.
+/// The signer of an envelope, verified; `None` if the index lists no such key, or a former one,
+/// or the signature is not by it. What is to be said of such an envelope is the rules' to say.
 pub fn signer(index: &Index, envelope: &Envelope) -> Result<Option<Signer>, IndexError> {
-    let owner = index.get(&keys::signer(envelope.key()))?;
-    let Some(id) = owner.as_deref().and_then(record::<AgencyId>) else {
+    let Some(KeyRecord {
+        key,
+        purpose: Purpose::Agency(agency),
+    }) = index.key(envelope.key())?
+    else {
         return Ok(None);
     };
-    let found = index.get(&keys::agency(&id))?;
-    let agency = found.as_deref().and_then(record::<AgencyRecord>);
-    let signer = agency.map(|agency| Signer {
-        agency: id,
-        key: agency.key,
-    });
-    Ok(signer.filter(|signer| envelope.verify(&signer.key).is_ok()))
+    let record = index.agency(&agency)?;
+    let in_force = record.is_some_and(|record| record.key == key);
+    Ok((in_force && envelope.verify(&key).is_ok()).then_some(Signer { agency, key }))
 }
 
 /// What every payer has used.

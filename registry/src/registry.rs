@@ -3,7 +3,8 @@
 //! ```text
 //! DIR/registry.toml        configuration
 //! DIR/root-keys/N.pem      the root keys, to be moved elsewhere
-//! DIR/keys/                log.pem, cosigner.pem and the TLS identity
+//! DIR/keys/                log.pem, cosigner.pem and the TLS identity of the first root
+//! DIR/keys/N/              those that root N brought in anew
 //! DIR/log/                 the log: durable truth
 //! DIR/index/               sled: rebuilt when it is missing
 //! ```
@@ -14,7 +15,6 @@ use std::thread::JoinHandle;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::{Envelope, EnvelopeError};
-use jingwei_proto::key::Signer;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::state::{self, RootRecord};
 use jingwei_proto::statement::{Predicate, Statement};
@@ -25,13 +25,14 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::disk::{DirLock, Disk, LockError};
 use crate::index::{Index, IndexError};
-use crate::keyfile::{self, KeyFileError, TlsIdentity};
+use crate::keyfile::{self, KeyFileError};
+use crate::keyring::Ring;
 use crate::log::{Entry, Log, LogError, LogReader};
 use crate::quota::SubmitLimits;
 use crate::sequencer::{LogKeys, Sequencer};
 use crate::serve::{self, ServeLimits, TlsMode};
 use crate::telemetry::Metrics;
-use crate::tls::{self, ClientKeys};
+use crate::tls::{self, ClientKeys, Identity};
 use crate::{http, service};
 
 /// Where a registry keeps its things.
@@ -104,14 +105,9 @@ pub enum OpenError {
     /// The first entry is not a root document.
     #[error("the log does not begin with a root document: {0}")]
     Root(String),
-    /// A key in the directory is not the one that the root names.
-    #[error(
-        "{path} is not the key that the root document names; a registry signs with its own keys only"
-    )]
-    OtherKey {
-        /// The key file.
-        path: PathBuf,
-    },
+    /// A key that the root names is not in the directory.
+    #[error("{0}; a registry signs with the keys that the root document names, and with no others")]
+    OtherKey(String),
     /// TLS or the sequencer's thread could not be set up.
     #[error("cannot start: {0}")]
     Start(String),
@@ -140,8 +136,8 @@ impl Registry {
             return Err(OpenError::Root("it is another statement".into()));
         };
         let empty = std::collections::BTreeMap::new();
-        let change = state::apply(&empty, 0, &root)
-            .map_err(|error| OpenError::Root(format!("{error:?}")))?;
+        let change =
+            state::apply(&empty, 0, &root).map_err(|error| OpenError::Root(error.to_string()))?;
         let keys = log_keys(&paths, body.registry.origin.clone())?;
         let mut log = Log::open(&paths.log(), disk, &body.registry.origin)?;
         let entry = Entry {
@@ -175,18 +171,21 @@ impl Registry {
         let record = index
             .root()?
             .ok_or_else(|| OpenError::Root("the index has none".into()))?;
-        let keys = log_keys(&paths, root.origin)?;
-        check_key(&paths.log_key(), *keys.log.public() == record.registry.log)?;
-        check_key(
-            &paths.cosigner_key(),
-            *keys.cosigner.public() == record.registry.cosigner,
-        )?;
-        let identity = TlsIdentity::load(&paths.keys())?;
-        check_key(&paths.keys(), identity.id == record.registry.tls)?;
-        let tls = tls::server_config(&identity, ClientKeys::Optional(Arc::new(index.clone())))
-            .map_err(|error| OpenError::Start(error.to_string()))?;
-        let (sequencer, writer) = Sequencer::start(log, index.clone(), keys, clock)
-            .map_err(|error| OpenError::Start(error.to_string()))?;
+        let ring = Ring::new(&paths);
+        let keys = ring.find(&record.registry).map_err(OpenError::OtherKey)?;
+        let starting = |error: &dyn std::fmt::Display| OpenError::Start(error.to_string());
+        let identity = Identity::new(
+            &ring
+                .identity(record.registry.tls)
+                .map_err(OpenError::OtherKey)?,
+        )
+        .map_err(|error| starting(&error))?;
+        let members = ClientKeys::Optional(Arc::new(index.clone()));
+        let tls =
+            tls::server_config_with(identity.clone(), members).map_err(|error| starting(&error))?;
+        let ring = Box::new(ring.presenting(identity));
+        let (sequencer, writer) = Sequencer::start(log, index.clone(), keys, ring, clock)
+            .map_err(|error| starting(&error))?;
         Ok(Registry {
             root: root.digest,
             record,
@@ -261,16 +260,6 @@ impl Registry {
     }
 }
 
-fn check_key(path: &Path, same: bool) -> Result<(), OpenError> {
-    if same {
-        Ok(())
-    } else {
-        Err(OpenError::OtherKey {
-            path: path.to_owned(),
-        })
-    }
-}
-
 fn log_keys(paths: &Paths, origin: String) -> Result<LogKeys, OpenError> {
     Ok(LogKeys {
         origin,
@@ -282,12 +271,13 @@ fn log_keys(paths: &Paths, origin: String) -> Result<LogKeys, OpenError> {
 struct FirstRoot {
     digest: Digest,
     origin: String,
-    record: RootRecord,
 }
 
-/// The first root of the registry in a directory that another process may be serving.
-pub fn root_of(paths: &Paths) -> Result<RootRecord, OpenError> {
-    Ok(read_root(paths)?.record)
+/// The digest of the first root of the registry in a directory that another process may be
+/// serving, and the name of its log.
+pub fn first_root(paths: &Paths) -> Result<(Digest, String), OpenError> {
+    let root = read_root(paths)?;
+    Ok((root.digest, root.origin))
 }
 
 /// The first root document, read from the log's stored bytes.
@@ -296,8 +286,8 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
     let envelope = Envelope::parse(&bytes)
         .map_err(|error: EnvelopeError| OpenError::Root(error.to_string()))?;
     let mut memory = std::collections::BTreeMap::new();
-    let change = state::apply(&memory, 0, &envelope)
-        .map_err(|error| OpenError::Root(format!("{error:?}")))?;
+    let change =
+        state::apply(&memory, 0, &envelope).map_err(|error| OpenError::Root(error.to_string()))?;
     change.write_to(&mut memory);
     let record: RootRecord = memory
         .get(state::keys::ROOT)
@@ -305,7 +295,6 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
         .ok_or_else(|| OpenError::Root("it is another statement".into()))?;
     Ok(FirstRoot {
         digest: envelope.payload_digest(),
-        origin: record.registry.origin.clone(),
-        record,
+        origin: record.registry.origin,
     })
 }

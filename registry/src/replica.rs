@@ -11,6 +11,8 @@
 //! highest checkpoint ever verified stands in a small file of its own, since it is the one
 //! thing that cannot be had again from a registry that lies.
 
+mod newer_root;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -162,7 +164,7 @@ impl Replica {
             path,
         };
         let standing = Standing {
-            size: reader.size(),
+            size: index.size()?,
             ..Standing::default()
         };
         let replica = Replica {
@@ -258,6 +260,7 @@ impl Replica {
         wait: Duration,
         clock: &Clock,
     ) -> Result<(), ReplicaError> {
+        self.knows_the_rules()?;
         let size = self.reader.size();
         let wait = if size == 0 { Duration::ZERO } else { wait };
         let note = source.checkpoint(size, wait).await?;
@@ -265,9 +268,12 @@ impl Replica {
             Some(root) => root,
             None => self.first_root(source, &note).await?,
         };
-        let (checkpoint, time) = CheckpointKeys::of_root(&root)
-            .verify(&note)
-            .map_err(|error| Misbehaviour::Checkpoint(error.to_string()))?;
+        let (checkpoint, time) = match CheckpointKeys::of_root(&root).verify(&note) {
+            Ok(verified) => verified,
+            Err(error) => newer_root::verify(&self.index, self.pinned, source, &note)
+                .await?
+                .ok_or_else(|| Misbehaviour::Checkpoint(error.to_string()))?,
+        };
         self.not_smaller(&checkpoint)?;
         if checkpoint.size > size {
             let entries = fetch(source, size, checkpoint.size).await?;
@@ -282,6 +288,7 @@ impl Replica {
         let replica = self.clone();
         let indexed = tokio::task::spawn_blocking(move || replica.catch_up()).await;
         indexed.unwrap_or_else(|panic| Err(ReplicaError::Append(panic.to_string())))?;
+        self.knows_the_rules()?;
         self.standing.send_modify(|standing| {
             standing.size = checkpoint.size;
             standing.log_time = Some(time);
@@ -290,6 +297,14 @@ impl Replica {
         });
         metrics::gauge!("jingwei_replica_entries").set(checkpoint.size as f64);
         Ok(())
+    }
+
+    /// Beyond an entry that asks for newer rules nothing is followed: what it means is unknown.
+    fn knows_the_rules(&self) -> Result<(), IndexError> {
+        match self.index.newer_rules() {
+            Some(rules) => Err(IndexError::RulesTooNew(rules)),
+            None => Ok(()),
+        }
     }
 
     /// A checkpoint that a peer shows: the same registry must not have told it another history.

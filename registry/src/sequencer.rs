@@ -8,17 +8,18 @@
 //! Whatever waits in the queue when the writer comes back goes into the next batch, so that
 //! the cost of a commit is shared by all that arrived during the one before.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use jingwei_proto::checkpoint::{self, Checkpoint, CheckpointError};
-use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::{PublicKey, SecretKey};
+use jingwei_proto::key::{PublicKey, SecretKey, Signer};
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
-use jingwei_proto::state::{ApplyError, Rejection};
+use jingwei_proto::state::{ApplyError, KeyRecord, Lookup, Rejection, keys, record as record_of};
+use jingwei_proto::statement::{Predicate, RegistryKeys, Statement};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
@@ -36,7 +37,11 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// What a waiting statement takes in memory beside its payload.
 const OVERHEAD: usize = 1_024;
 
+/// What every root document contains.
+const ROOT: &str = "urn:jingwei:root:v1";
+
 /// The keys that a registry signs its log's checkpoints with.
+#[derive(Debug)]
 pub struct LogKeys {
     /// The log's origin.
     pub origin: String,
@@ -47,6 +52,27 @@ pub struct LogKeys {
 }
 
 impl LogKeys {
+    /// Whether these are the keys that a root document names.
+    pub fn are_of(&self, root: &RegistryKeys) -> bool {
+        *self.log.public() == root.log && *self.cosigner.public() == root.cosigner
+    }
+
+    /// A note signed with these keys and with the next ones: the first checkpoint that covers a
+    /// new root is read by those who know it already, and by those who are about to.
+    fn seal_with_next(
+        &self,
+        next: Option<&LogKeys>,
+        checkpoint: &Checkpoint,
+        clock: &Clock,
+    ) -> Result<String, CheckpointError> {
+        let note = self.seal(checkpoint, clock)?;
+        let Some(next) = next.filter(|next| next.log.public() != self.log.public()) else {
+            return Ok(note);
+        };
+        let (_, signatures) = note.split_once("\n\n").unwrap_or_default();
+        Ok(next.seal(checkpoint, clock)? + signatures)
+    }
+
     /// A signed and dated note of the checkpoint.
     pub fn seal(&self, checkpoint: &Checkpoint, clock: &Clock) -> Result<String, CheckpointError> {
         let mut note = checkpoint.sign(&self.log)?;
@@ -54,6 +80,15 @@ impl LogKeys {
         note.signatures.push(cosignature);
         Ok(note.to_string())
     }
+}
+
+/// Where a registry finds the keys that a new root names.
+pub trait KeyRing: Send {
+    /// The keys for `root`; the error says which are missing.
+    fn keys_of(&self, root: &RegistryKeys) -> Result<LogKeys, String>;
+
+    /// A root that names these keys is in force now.
+    fn in_force(&self, root: &RegistryKeys);
 }
 
 /// A statement that is in the log.
@@ -81,11 +116,13 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
-    /// Starts the writer's thread, which ends when the last `Sequencer` is dropped.
+    /// Starts the writer's thread, which ends when the last `Sequencer` is dropped. `ring` has
+    /// the keys that a later root may name.
     pub fn start(
         log: Log,
         index: Index,
         keys: LogKeys,
+        ring: Box<dyn KeyRing>,
         clock: Clock,
     ) -> std::io::Result<(Sequencer, JoinHandle<()>)> {
         let limits = SubmitLimits::default();
@@ -96,6 +133,7 @@ impl Sequencer {
             log,
             index,
             keys,
+            ring,
             clock,
             published,
         };
@@ -208,6 +246,17 @@ fn cannot_write() -> Fault {
         .advise("submit again later; its engineer finds the reason in its own log")
 }
 
+fn too_old(rules: u64) -> Fault {
+    Fault::new(
+        Blame::Unavailable,
+        format!(
+            "the root asks for rules {rules}, and this registry knows rules up to {}",
+            jingwei_proto::state::RULES
+        ),
+    )
+    .advise("its engineer installs a newer jingwei-registry; until then it enters nothing")
+}
+
 fn stopped() -> Fault {
     Fault::new(Blame::Unavailable, "the registry is stopping")
         .advise("submit again when it is back; the same statement is never entered twice")
@@ -217,6 +266,7 @@ struct Writer {
     log: Log,
     index: Index,
     keys: LogKeys,
+    ring: Box<dyn KeyRing>,
     clock: Clock,
     published: watch::Sender<u64>,
 }
@@ -235,13 +285,18 @@ impl Writer {
                 bytes += next.envelope.payload().len();
                 batch.push(next);
             }
-            self.commit(batch);
+            let mut batch = VecDeque::from(batch);
+            while !batch.is_empty() {
+                self.commit(&mut batch);
+            }
         }
     }
 
-    fn commit(&mut self, submissions: Vec<Submission>) {
+    /// Commits what is at the front of the queue: all of it, or up to a new root, after which
+    /// other keys may sign.
+    fn commit(&mut self, submissions: &mut VecDeque<Submission>) {
         if let Err(fault) = self.catch_up() {
-            for Submission { reply, .. } in submissions {
+            for Submission { reply, .. } in submissions.drain(..) {
                 let _ = reply.send(Err(fault.clone()));
             }
             return;
@@ -250,15 +305,19 @@ impl Writer {
         let mut batch = Batch::new(&index);
         let mut entries = Vec::new();
         let mut waiting: Waiting = Vec::new();
-        for Submission { envelope, reply } in submissions {
-            match admit(
+        let mut next = None;
+        while next.is_none()
+            && let Some(Submission { envelope, reply }) = submissions.pop_front()
+        {
+            match self.admit(
                 &mut batch,
                 self.log.size() + entries.len() as u64,
                 &envelope,
             ) {
-                Ok(Admitted::New { place, entry }) => {
+                Ok(Admitted::New { place, entry, root }) => {
                     entries.push(entry);
                     waiting.push((reply, place));
+                    next = root;
                 }
                 Ok(Admitted::Old { place }) => waiting.push((reply, place)),
                 Err(fault) => {
@@ -271,7 +330,7 @@ impl Writer {
         let result = if entries.is_empty() {
             Ok(())
         } else {
-            self.append(&entries, batch)
+            self.append(&entries, batch, next)
         };
         let published = self.log.reader().checkpoint_note();
         let checkpoint: Arc<str> = published.unwrap_or_default().into();
@@ -294,6 +353,9 @@ impl Writer {
             tracing::error!(%error, "the log or its index cannot be written");
             cannot_write()
         };
+        if let Some(rules) = self.index.newer_rules() {
+            return Err(too_old(rules));
+        }
         self.log.complete().map_err(|error| unwritable(&error))?;
         self.log
             .publish_sealed()
@@ -309,14 +371,33 @@ impl Writer {
             *published = size;
             grown
         });
+        if let Some(rules) = self.index.newer_rules() {
+            return Err(too_old(rules));
+        }
+        self.keep_keys().map_err(|error| unwritable(&error))
+    }
+
+    /// Goes over to the keys that the root in force names, after a commit that brought one in.
+    fn keep_keys(&mut self) -> Result<(), String> {
+        let root = self.index.root().map_err(|error| error.to_string())?;
+        if let Some(root) = root.filter(|root| !self.keys.are_of(&root.registry)) {
+            self.keys = self.ring.keys_of(&root.registry)?;
+            self.ring.in_force(&root.registry);
+        }
         Ok(())
     }
 
-    fn append(&mut self, entries: &[Entry], batch: Batch<'_>) -> Result<(), Fault> {
+    fn append(
+        &mut self,
+        entries: &[Entry],
+        batch: Batch<'_>,
+        next: Option<Box<NewRoot>>,
+    ) -> Result<(), Fault> {
         let (keys, clock) = (&self.keys, &self.clock);
-        let sealed = self
-            .log
-            .append_and_publish(entries, |checkpoint| keys.seal(checkpoint, clock));
+        let next_keys = next.as_ref().map(|next| &next.keys);
+        let sealed = self.log.append_and_publish(entries, |checkpoint| {
+            keys.seal_with_next(next_keys, checkpoint, clock)
+        });
         let size = self.log.size();
         if let Err(error) = sealed {
             tracing::error!(%error, "the log could not be written");
@@ -327,70 +408,110 @@ impl Writer {
             tracing::error!(%error, "the index could not be written");
         }
         metrics::counter!("jingwei_registry_entries_total").increment(entries.len() as u64);
+        if let Some(next) = next {
+            let NewRoot { keys, registry } = *next;
+            tracing::info!("a new root is in force");
+            self.keys = keys;
+            self.ring.in_force(&registry);
+        }
         self.published.send_replace(size);
         Ok(())
+    }
+
+    fn admit(
+        &self,
+        batch: &mut Batch<'_>,
+        next: u64,
+        envelope: &Envelope,
+    ) -> Result<Admitted, Fault> {
+        // Before the batch takes it in: a registry that could sign nothing after it would be
+        // at its end.
+        let root = self.new_root(envelope)?;
+        admit(batch, next, envelope, root)
+    }
+
+    /// The keys for the root that an envelope brings, if it brings one.
+    fn new_root(&self, envelope: &Envelope) -> Result<Option<Box<NewRoot>>, Fault> {
+        // Roots are rare, and to parse each statement twice would not be cheap.
+        let text = std::str::from_utf8(envelope.payload()).unwrap_or_default();
+        if !text.contains(ROOT) {
+            return Ok(None);
+        }
+        let Ok(statement) = Statement::parse(envelope.payload()) else {
+            return Ok(None);
+        };
+        let Predicate::Root(root) = statement.predicate else {
+            return Ok(None);
+        };
+        let keys = self.ring.keys_of(&root.registry).map_err(|missing| {
+            Fault::new(
+                Blame::Inconsistent,
+                format!("this registry has not the keys that the root names: {missing}"),
+            )
+            .advise("put them into its keys directory first, or submit the root to the registry that it names")
+        })?;
+        Ok(Some(Box::new(NewRoot {
+            keys,
+            registry: root.registry,
+        })))
     }
 }
 
 enum Admitted {
-    New { place: u64, entry: Entry },
-    Old { place: u64 },
+    New {
+        place: u64,
+        entry: Entry,
+        root: Option<Box<NewRoot>>,
+    },
+    Old {
+        place: u64,
+    },
 }
 
-fn admit(batch: &mut Batch<'_>, next: u64, envelope: &Envelope) -> Result<Admitted, Fault> {
+/// A root document, and the keys that sign after it.
+struct NewRoot {
+    keys: LogKeys,
+    registry: RegistryKeys,
+}
+
+fn admit(
+    batch: &mut Batch<'_>,
+    next: u64,
+    envelope: &Envelope,
+    root: Option<Box<NewRoot>>,
+) -> Result<Admitted, Fault> {
     match batch.admit(next, envelope) {
         Ok(change) => {
             let entry = Entry {
                 leaf: leaf(envelope, &change.signer),
                 envelope: Some(envelope.to_bytes()),
             };
-            Ok(Admitted::New { place: next, entry })
+            Ok(Admitted::New {
+                place: next,
+                entry,
+                root,
+            })
         }
         Err(ApplyError::Rejected(rejection)) => match known(batch, envelope) {
             Ok(Some(place)) => Ok(Admitted::Old { place }),
             _ => Err(from_rejection(rejection)),
         },
-        Err(ApplyError::RulesTooNew(rules)) => Err(Fault::new(
-            Blame::Malformed,
-            format!(
-                "the root asks for rules {rules}, and this registry knows rules up to {}",
-                jingwei_proto::state::RULES
-            ),
-        )),
-        Err(ApplyError::Storage(error)) => Err(unreadable(error)),
+        Err(ApplyError::RulesTooNew(rules)) => Err(too_old(rules)),
+        Err(error @ (ApplyError::Storage(_) | ApplyError::Unreadable(_))) => Err(unreadable(error)),
     }
 }
 
 /// The place of a statement that is in the log already: a statement is known by its leaf, which
-/// takes the signer's key. That key is in the state under its id, or in the root.
+/// takes the signer's key. That key is in the state under its id, also when it is a former one.
 fn known(batch: &Batch<'_>, envelope: &Envelope) -> Result<Option<u64>, IndexError> {
-    for key in candidate_keys(batch, envelope)? {
-        if key.id() == envelope.key() && envelope.verify(&key).is_ok() {
-            let hash: Digest = leaf_hash(&leaf(envelope, &key));
-            return batch.place(&hash);
-        }
+    let record = batch.get(&keys::signer(envelope.key()))?;
+    let Some(KeyRecord { key, .. }) = record.as_deref().and_then(record_of) else {
+        return Ok(None);
+    };
+    if envelope.verify(&key).is_err() {
+        return Ok(None);
     }
-    Ok(None)
-}
-
-fn candidate_keys(batch: &Batch<'_>, envelope: &Envelope) -> Result<Vec<PublicKey>, IndexError> {
-    use jingwei_proto::state::{AgencyRecord, Lookup, RootRecord, keys, record};
-    let mut found = Vec::new();
-    let owner = batch.get(&keys::signer(envelope.key()))?;
-    if let Some(id) = owner.as_deref().and_then(record)
-        && let Some(bytes) = batch.get(&keys::agency(&id))?
-        && let Some(agency) = record::<AgencyRecord>(&bytes)
-    {
-        found.push(agency.key);
-    }
-    if let Some(root) = batch
-        .get(keys::ROOT)?
-        .as_deref()
-        .and_then(record::<RootRecord>)
-    {
-        found.extend(root.keys);
-    }
-    Ok(found)
+    batch.place(&leaf_hash(&leaf(envelope, &key)))
 }
 
 /// A rejection by the rules, as it crosses the wire.

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jingwei_proto::key::KeyId;
 use rustls::client::Resumption;
@@ -23,7 +23,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{NoServerSessionStorage, ParsedCertificate};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError,
     ServerConfig, SignatureScheme,
@@ -84,6 +85,14 @@ pub fn server_config(
     identity: &TlsIdentity,
     clients: ClientKeys,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
+    server_config_with(Identity::new(identity)?, clients)
+}
+
+/// The same, for a server whose identity may be replaced while it serves.
+pub fn server_config_with(
+    identity: Arc<Identity>,
+    clients: ClientKeys,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let provider = provider();
     let verifier = ClientVerifier {
         clients,
@@ -92,11 +101,44 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::ALL_VERSIONS)?
         .with_client_cert_verifier(Arc::new(verifier))
-        .with_single_cert(vec![identity.cert.clone()], identity.key.clone_key())?;
+        .with_cert_resolver(identity);
     config.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// What a server shows: connections that begin after a replacement see the new key.
+#[derive(Debug)]
+pub struct Identity(RwLock<Arc<CertifiedKey>>);
+
+impl Identity {
+    /// The identity to begin with.
+    pub fn new(identity: &TlsIdentity) -> Result<Arc<Identity>, rustls::Error> {
+        Ok(Arc::new(Identity(RwLock::new(certified(identity)?))))
+    }
+
+    /// Shows another one from now on.
+    pub fn replace(&self, identity: &TlsIdentity) -> Result<(), rustls::Error> {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified(identity)?;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(
+            self.0
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
+    }
+}
+
+fn certified(identity: &TlsIdentity) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let chain = vec![identity.cert.clone()];
+    CertifiedKey::from_der(chain, identity.key.clone_key(), &provider()).map(Arc::new)
 }
 
 /// The configuration of a client that accepts a server with one of the `expected` keys only,

@@ -46,6 +46,14 @@ impl Federation {
         node
     }
 
+    /// A node of one agency below another that has joined and does not run.
+    pub fn joined_below(&self, name: &str, agency: &str) -> Node {
+        let node = Node::new(self.dir.path(), name);
+        node.init(agency, 2, "test@1:X<A", &[]).ok();
+        self.join(&node).ok();
+        node
+    }
+
     /// `jingwei join` of a node to this federation.
     pub fn join(&self, node: &Node) -> crate::Ran {
         node.run(&[

@@ -26,6 +26,7 @@ pub mod reading;
 pub mod registry;
 pub mod seeded;
 pub mod shared;
+pub mod snapshots;
 
 pub use federation::Federation;
 pub use node::Node;

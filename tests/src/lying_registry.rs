@@ -17,7 +17,7 @@ use jingwei_registry::clock::Clock;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::keyfile;
 use jingwei_registry::log::{Entry, Log};
-use jingwei_registry::registry::{Paths, root_of};
+use jingwei_registry::registry::{Paths, first_root};
 use jingwei_registry::sequencer::LogKeys;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -172,7 +172,7 @@ impl Forger {
         let paths = Paths::new(dir);
         let load = |path| keyfile::load(path).expect("the registry's keys");
         let keys = LogKeys {
-            origin: root_of(&paths).expect("a founded registry").registry.origin,
+            origin: first_root(&paths).expect("a founded registry").1,
             log: load(&paths.log_key()),
             cosigner: load(&paths.cosigner_key()),
         };
@@ -187,11 +187,16 @@ impl Forger {
 
     /// A sealed log of `entries` in `dir`, which must be empty.
     pub fn write(&self, dir: &Path, entries: &[Entry]) -> Files {
+        self.append(dir, entries);
+        Files::of(dir)
+    }
+
+    /// Appends `entries` to the log in `dir`, whatever the rules say of them.
+    pub fn append(&self, dir: &Path, entries: &[Entry]) {
         let clock: Clock = Arc::new(noon);
-        let mut log = Log::open(dir, Disk::new(), &self.keys.origin).expect("an empty directory");
+        let mut log = Log::open(dir, Disk::new(), &self.keys.origin).expect("a log");
         log.append_and_publish(entries, |checkpoint| self.keys.seal(checkpoint, &clock))
             .expect("entries that fit");
-        Files::of(dir)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: one file for each command; this one only delegates.
 
+mod change;
 mod client;
 mod demo;
 mod describe;
@@ -55,6 +56,22 @@ enum What {
     Join(join::Arguments),
     /// Enrol an agency below one that this node hosts
     Enrol(enrol::Arguments),
+    /// Replace an agency's key by a new one, signing with the old one
+    Rotate(change::Own),
+    /// Replace a lost key: the agency proposes, its superior enters, and a delay passes
+    Recover(change::Recover),
+    /// Cancel a recovery of an agency's key that the agency has not asked for
+    Contest(change::Own),
+    /// Stop an agency below one of this node for a time
+    Suspend(change::Below),
+    /// Let a suspended agency go on
+    Resume(change::Below),
+    /// End an agency below one of this node for ever
+    Revoke(change::Below),
+    /// End an agency and name who has its tasks
+    Successor(change::Heir),
+    /// Change an agency's name, level or territory
+    Update(change::Update),
     /// Serve the node: answer others, follow the registry
     Serve(serve::Arguments),
     /// Publish a file as a dataset, all or nothing
@@ -114,6 +131,14 @@ pub fn run(command: Command) -> ExitCode {
         What::Init(arguments) => init::run(arguments),
         What::Join(arguments) => join::run(&arguments),
         What::Enrol(arguments) => enrol::run(&arguments),
+        What::Rotate(arguments) => change::own("rotate", &arguments),
+        What::Recover(arguments) => change::recover(&arguments),
+        What::Contest(arguments) => change::own("contest", &arguments),
+        What::Suspend(arguments) => change::below("suspend", &arguments),
+        What::Resume(arguments) => change::below("resume", &arguments),
+        What::Revoke(arguments) => change::below("revoke", &arguments),
+        What::Successor(arguments) => change::successor(&arguments),
+        What::Update(arguments) => change::update(&arguments),
         What::Serve(arguments) => serve::run(&arguments),
         What::Publish(arguments) => publish::run(&arguments),
         What::Schema(arguments) => schema::run(&arguments),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::{SecretKey, Signer};
+use jingwei_proto::statement::RECOVERY_DELAY;
 use jingwei_proto::statement::fingerprint;
 use jingwei_registry::clock;
 use jingwei_registry::connect::Patience;
@@ -13,9 +14,10 @@ use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found::{found, sign_together};
 use jingwei_registry::keyfile;
-use jingwei_registry::registry::{Paths, Registry, root_of};
+use jingwei_registry::registry::{Paths, Registry};
 use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::submit::Submitter;
+use jingwei_registry::view::View;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +35,18 @@ impl RunningRegistry {
     /// Founds a federation in `dir` and serves its registry on a free port.
     pub async fn found(dir: PathBuf) -> Result<RunningRegistry, Fault> {
         let founding = dir.clone();
-        let founded =
-            blocking(move || found(&founding, "demo", 3, 2, clock::system()(), Disk::new()))
-                .await?;
+        let founded = blocking(move || {
+            found(
+                &founding,
+                "demo",
+                3,
+                2,
+                RECOVERY_DELAY,
+                clock::system()(),
+                Disk::new(),
+            )
+        })
+        .await?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
             .await
             .map_err(failed)?;
@@ -86,7 +97,9 @@ impl RunningRegistry {
     /// Has the holders of the root keys enrol a national government.
     pub async fn enrol(&self, proposal: &[u8]) -> Result<(), Fault> {
         let proposal = Proposal::parse(proposal)?;
-        let root = root_of(&Paths::new(&self.dir)).map_err(failed)?;
+        let paths = Paths::new(&self.dir);
+        let view = View::of_registry(&paths, &self.address.to_string()).await?;
+        let root = view.root()?;
         let keys: Vec<SecretKey> = self
             .root_keys
             .iter()

@@ -46,7 +46,8 @@ impl<'a> Asking<'a> {
         let began = Instant::now();
         let node = &question.node;
         let provider = &query.from.dataset.agency;
-        let key = node.member(provider)?.key.clone();
+        node.in_force(question.agency.id())?;
+        let key = node.in_force(provider)?.key.clone();
         let request = node.party(&question.agency).request(
             (node.clock)(),
             provider,

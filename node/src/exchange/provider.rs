@@ -105,7 +105,7 @@ impl Provider {
         let node = &self.0;
         let message = Unverified::read(ticket)?;
         let requester = message.sender()?.clone();
-        let member = node.member(&requester)?;
+        let member = node.in_force(&requester)?;
         connected_as(node, &requester, peer)?;
         let request = messages::verify_request(
             message,
@@ -115,6 +115,7 @@ impl Provider {
             (node.clock)(),
         )?;
         let provider = self.hosted(&request.body.audience)?.clone();
+        node.in_force(provider.id())?;
         same_history(node, &request.body.seen, &requester)?;
         let query = parse(&request)?;
         let record = node.version(&query.from)?;

@@ -13,9 +13,10 @@ use futures::Stream;
 use jingwei_proto::json;
 use jingwei_proto::statement::{Head, Predicate, Schema, Statement, fingerprint};
 use jingwei_proto::wire::node::{
-    DescribeRequest, DescribeResponse, EnrolRequest, EnrolResponse, EnterSchemaRequest,
-    EnterSchemaResponse, FindRequest, FindResponse, HostedAgency, PublishRequest, PublishResponse,
-    SqlRequest, SqlResponse, StatusRequest, StatusResponse,
+    ChangeAgencyRequest, ChangeAgencyResponse, DescribeRequest, DescribeResponse, EnrolRequest,
+    EnrolResponse, EnterSchemaRequest, EnterSchemaResponse, FindRequest, FindResponse,
+    HostedAgency, PublishRequest, PublishResponse, SqlRequest, SqlResponse, StatusRequest,
+    StatusResponse,
 };
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
@@ -45,6 +46,15 @@ impl Local for LocalService {
     ) -> Result<Response<EnrolResponse>, Status> {
         Ok(Response::new(
             self.0.enrol(&request.get_ref().proposal).await?,
+        ))
+    }
+
+    async fn change_agency(
+        &self,
+        request: Request<ChangeAgencyRequest>,
+    ) -> Result<Response<ChangeAgencyResponse>, Status> {
+        Ok(Response::new(
+            self.0.change_agency(request.get_ref()).await?,
         ))
     }
 
@@ -103,6 +113,7 @@ impl Node {
         let mut alarms: Vec<String> = standing.alarm.into_iter().collect();
         alarms.extend(standing.problem);
         alarms.extend(self.contested());
+        alarms.extend(self.key_alarms());
         StatusResponse {
             federation: self.membership.federation.to_string(),
             root_fingerprint: fingerprint(&self.membership.root),

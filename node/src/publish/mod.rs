@@ -101,6 +101,7 @@ impl Node {
         let _one_at_a_time = self.publishing.lock().await;
         let id = publication.agency.id().clone();
         self.enrolled(&id)?;
+        self.in_force(&id)?;
         let publication = Publication {
             schema: publication
                 .schema

@@ -101,7 +101,7 @@ impl Stage {
     async fn new() -> Stage {
         let dir = tempfile::tempdir().unwrap();
         let (place, now) = (dir.path().join("registry"), clock::system());
-        let founded = found(&place, "test", 1, 1, now(), Disk::new()).unwrap();
+        let founded = found(&place, "test", 1, 1, 60, now(), Disk::new()).unwrap();
         let registry = Registry::open(&place, now.clone(), Disk::new()).unwrap();
         let (log, sequencer) = (registry.log().clone(), registry.sequencer().clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -117,14 +117,16 @@ impl<'a> Said<'a> {
         asker: &AgencyId,
     ) -> Result<(), Invalid> {
         let provider = &self.request.audience;
+        // How much of the log each side had seen says which of its keys were still in force.
+        let (asked, accepted) = (self.request.seen.size, self.acceptance.seen.size);
         let expected = [
-            (asker, provider, provider),
-            (provider, &self.acceptance.audience, asker),
-            (provider, &self.receipt.audience, asker),
-            (asker, &self.acknowledgement.audience, provider),
+            (asker, provider, provider, asked),
+            (provider, &self.acceptance.audience, asker, accepted),
+            (provider, &self.receipt.audience, asker, accepted),
+            (asker, &self.acknowledgement.audience, provider, asked),
         ];
-        for (message, (from, to, addressee)) in messages.iter().zip(expected) {
-            let signer = log.signer(&message.statement, &message.envelope, &message.name)?;
+        for (message, (from, to, addressee, seen)) in messages.iter().zip(expected) {
+            let signer = log.signer(&message.statement, &message.envelope, &message.name, seen)?;
             if signer != from || to != addressee {
                 return invalid(format!(
                     "{} is not from and to the parties of the exchange",

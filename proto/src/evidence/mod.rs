@@ -3,7 +3,7 @@
 //! ```text
 //! evidence.json                     the asker's envelope: SQL, answer, every member's SHA-256
 //! checkpoint                        the registry's signed and dated log head
-//! statements/<index>.json           root, enrolments and manifests that the answer rests on,
+//! statements/<index>.json           roots, agencies and manifests that the answer rests on,
 //! statements/<index>.tlog-proof     each with its C2SP proof of inclusion in that log
 //! exchanges/<n>/request.json        the four messages of each exchange
 //! exchanges/<n>/acceptance.json
@@ -20,6 +20,7 @@
 mod archive;
 pub mod command;
 mod exchange;
+mod members;
 pub mod sigstore;
 #[cfg(test)]
 mod tests;

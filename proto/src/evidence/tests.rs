@@ -85,6 +85,8 @@ impl Draft {
                 witnesses: vec![],
                 quorum: 0,
                 rules: 1,
+                recovery_delay: 600,
+                continues: None,
                 consents: vec![],
             }),
         };
@@ -206,19 +208,20 @@ fn archive(index: &Envelope, members: &[(String, Vec<u8>)]) -> Vec<u8> {
 fn enrolment(id: &str, seed: u8) -> (Statement, u8) {
     let proposal = Statement {
         head: head(Some(id), at(1), None),
-        predicate: Predicate::Agency(Agency {
-            action: Action::Enrol,
-            name: id.to_owned(),
-            level: 1,
-            territory: Territory {
-                list: "l".into(),
-                edition: "1".into(),
-                chains: vec![vec!["X".into()]],
-            },
-            roles: vec![],
-            key: key(seed).public().clone(),
-            consents: vec![],
-        }),
+        predicate: Predicate::Agency(
+            Action::Enrol(Enrolment {
+                name: id.to_owned(),
+                level: 1,
+                territory: Territory {
+                    list: "l".into(),
+                    edition: "1".into(),
+                    chains: vec![vec!["X".into()]],
+                },
+                roles: vec![],
+                key: key(seed).public().clone(),
+            })
+            .proposed(),
+        ),
     };
     let consent = proposal.sign(&key(seed));
     (proposal.with_consents(vec![consent]), 1)

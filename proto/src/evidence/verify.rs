@@ -4,21 +4,21 @@
 //! `apply` that the registry admits by) → checkpoint → manifests → exchanges → answer. The
 //! first thing that does not hold ends it, with its name.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::Read;
 
 use super::archive::{self, Member};
+use super::members::Members;
 use super::{ANSWER, CHECKPOINT, INDEX, exchange, proof_name, statement_name};
 use crate::checkpoint::{Checkpoint, CheckpointKeys};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
-use crate::id::{AgencyId, DatasetId, FederationId, VersionId};
+use crate::id::{AgencyId, FederationId, VersionId};
 use crate::key::PublicKey;
 use crate::leaf::leaf;
 use crate::merkle;
 use crate::note::NoteKey;
-use crate::state::{self, ApplyError, RootRecord, keys};
 use crate::statement::{
     AnswerDigest, EvidenceIndex, EvidenceMember, Predicate, Sharing, Statement,
 };
@@ -111,7 +111,7 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
     };
     let mut file = File::new(rest, index)?;
     let log = Log::read(&mut file, root)?;
-    let asker = log.signer(&statement, &envelope, INDEX)?;
+    let asker = log.signer(&statement, &envelope, INDEX, log.checkpoint.size)?;
     if statement.head.sequence != 1 {
         return invalid(format!("{INDEX} stands alone: its sequence is 1"));
     }
@@ -224,7 +224,7 @@ fn text(member: &Member) -> Result<&str, Invalid> {
 /// What the file shows of the registry's log.
 pub(super) struct Log {
     federation: FederationId,
-    agencies: BTreeMap<AgencyId, PublicKey>,
+    members: Members,
     pub(super) manifests: HashMap<VersionId, Manifest>,
     key: NoteKey,
     checkpoint: Checkpoint,
@@ -241,16 +241,13 @@ pub(super) struct Manifest {
 impl Log {
     fn read(file: &mut File<'_>, pinned: &Digest) -> Result<Log, Invalid> {
         let note = text(file.take(CHECKPOINT)?)?;
-        let mut state = BTreeMap::new();
-        let mut agencies = BTreeMap::new();
+        let mut members = Members::default();
         let mut manifests = HashMap::new();
-        let mut federation = None;
         let mut proofs = Vec::new();
         let mut last = None;
         while let Some(index) = file.next_statement() {
             let name = statement_name(index);
             let (envelope, statement) = file.take_envelope(&name)?;
-            let federation = federation.get_or_insert_with(|| statement.head.federation.clone());
             if last.is_some_and(|last| index <= last) || (last.is_none() && index != 0) {
                 return invalid(format!("{name} stands out of order; the root comes first"));
             }
@@ -261,26 +258,20 @@ impl Log {
             }
             last = Some(index);
             let signer = match &statement.predicate {
-                Predicate::Root(_) | Predicate::Agency(_) => {
-                    member_statement(&mut state, &mut agencies, index, &envelope)?
+                Predicate::Root(_) | Predicate::Agency(_) | Predicate::Snapshot(_) => {
+                    members.admit(index, &envelope, &statement)?
                 }
-                Predicate::Dataset(_) => manifest(
-                    federation,
-                    &agencies,
-                    &mut manifests,
-                    index,
-                    &envelope,
-                    &statement,
-                )?,
+                Predicate::Dataset(_) => {
+                    let (id, manifest, signer) = members.manifest(index, &envelope, &statement)?;
+                    manifests.insert(id, manifest);
+                    signer
+                }
                 other => return invalid(format!("{name}: {} is not evidence", other.kind())),
             };
             let proof = text(file.take(&proof_name(index))?)?;
             proofs.push((index, envelope, signer, proof));
         }
-        let root: RootRecord = state
-            .get(keys::ROOT)
-            .and_then(|bytes| state::record(bytes))
-            .ok_or_else(|| Invalid("there is no root document".into()))?;
+        let root = members.root()?;
         let keys = CheckpointKeys::of_root(&root);
         let refused = |error: &dyn Display| Invalid(format!("{CHECKPOINT}: {error}"));
         let (checkpoint, time) = keys.verify(note).map_err(|error| refused(&error))?;
@@ -298,7 +289,7 @@ impl Log {
         }
         Ok(Log {
             federation: root.federation,
-            agencies,
+            members,
             manifests,
             key,
             checkpoint,
@@ -307,12 +298,14 @@ impl Log {
         })
     }
 
-    /// Checks that the statement belongs here and is signed by the agency it names.
+    /// Checks that the statement belongs here and is signed by the agency it names, with a key
+    /// that was still in force when its signer had seen `seen` entries of the log.
     pub(super) fn signer<'a>(
         &self,
         statement: &'a Statement,
         envelope: &Envelope,
         name: &str,
+        seen: u64,
     ) -> Result<&'a AgencyId, Invalid> {
         let agency = statement
             .agency()
@@ -320,88 +313,15 @@ impl Log {
         if statement.head.federation != self.federation {
             return invalid(format!("{name} belongs to another federation"));
         }
-        signed_by(&self.agencies, agency, envelope, name)?;
+        let keys = self.members.keys_since(agency, seen);
+        if keys.is_empty() {
+            return invalid(format!("{name}: the enrolment of {agency} is missing"));
+        }
+        if !keys.iter().any(|key| envelope.verify(key).is_ok()) {
+            return invalid(format!("{name}: the signature is not that of {agency}"));
+        }
         Ok(agency)
     }
-}
-
-fn signed_by(
-    agencies: &BTreeMap<AgencyId, PublicKey>,
-    agency: &AgencyId,
-    envelope: &Envelope,
-    name: &str,
-) -> Result<PublicKey, Invalid> {
-    let Some(key) = agencies.get(agency) else {
-        return invalid(format!("{name}: the enrolment of {agency} is missing"));
-    };
-    if envelope.verify(key).is_err() {
-        return invalid(format!("{name}: the signature is not that of {agency}"));
-    }
-    Ok(key.clone())
-}
-
-/// A root document or an enrolment: admitted by the rules that the registry admits by.
-fn member_statement(
-    state: &mut BTreeMap<String, Vec<u8>>,
-    agencies: &mut BTreeMap<AgencyId, PublicKey>,
-    index: u64,
-    envelope: &Envelope,
-) -> Result<PublicKey, Invalid> {
-    let change = match state::apply(state, index, envelope) {
-        Ok(change) => change,
-        Err(ApplyError::Rejected(rejection)) => {
-            return invalid(format!("{}: {rejection}", statement_name(index)));
-        }
-        Err(ApplyError::RulesTooNew(rules)) => {
-            return invalid(format!(
-                "the federation uses rules {rules}, which this program is too old for"
-            ));
-        }
-        Err(ApplyError::Storage(never)) => match never {},
-    };
-    change.write_to(state);
-    if let (Predicate::Agency(agency), Some(id)) =
-        (&change.statement.predicate, &change.statement.head.agency)
-    {
-        agencies.insert(id.clone(), agency.key.clone());
-    }
-    Ok(change.signer)
-}
-
-/// A manifest. Its place among the dataset's versions is its sequence; earlier versions are
-/// not needed, because the registry admitted it only as the next one.
-fn manifest(
-    federation: &FederationId,
-    agencies: &BTreeMap<AgencyId, PublicKey>,
-    manifests: &mut HashMap<VersionId, Manifest>,
-    index: u64,
-    envelope: &Envelope,
-    statement: &Statement,
-) -> Result<PublicKey, Invalid> {
-    let name = statement_name(index);
-    let (Predicate::Dataset(dataset), Some(agency)) =
-        (&statement.predicate, &statement.head.agency)
-    else {
-        return invalid(format!("{name} is not a manifest"));
-    };
-    if statement.head.federation != *federation {
-        return invalid(format!("{name} belongs to another federation"));
-    }
-    let key = signed_by(agencies, agency, envelope, &name)?;
-    let id = VersionId {
-        dataset: DatasetId {
-            agency: agency.clone(),
-            name: dataset.name.clone(),
-        },
-        version: statement.head.sequence,
-    };
-    let manifest = Manifest {
-        payload: envelope.payload_digest(),
-        index,
-        sharing: dataset.sharing,
-    };
-    manifests.insert(id, manifest);
-    Ok(key)
 }
 
 fn included(

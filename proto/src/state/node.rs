@@ -13,6 +13,8 @@ impl<L: Lookup> Entry<'_, L> {
             )
             .into());
         }
+        self.compare_key(&body.journal, |_| false)?;
+        self.compare_key(&body.witness, |purpose| *purpose == Purpose::Witness)?;
         let current: Option<NodeRecord> = find(self.state, &keys::node(id))?;
         let chain = self.continues(current.as_ref().map(|record| record.chain))?;
         let mut writes = Vec::new();

@@ -10,14 +10,18 @@ impl<L: Lookup> Entry<'_, L> {
     }
 
     pub(super) fn member(&self, id: &AgencyId) -> Result<AgencyRecord, ApplyError<L::Error>> {
-        find(self.state, &keys::agency(id))?
-            .ok_or_else(|| reject(Blame::Unauthorised, format!("{id} is not enrolled")).into())
+        member(self.state, id)
     }
 
-    /// The agency that the statement is about, once its own signature is seen to hold.
+    /// The agency that the statement is about, once its own signature is seen to hold. It may
+    /// act: neither is it suspended, nor was it ended.
     pub(super) fn signing_agency(&self) -> Result<AgencyRecord, ApplyError<L::Error>> {
         let agency = self.member(self.agency_id()?)?;
         self.signed_by(&agency.key)?;
+        if !agency.is_active() {
+            let reason = format!("{} is {}", agency.id, agency.status);
+            return Err(reject(Blame::Unauthorised, reason).into());
+        }
         Ok(agency)
     }
 
@@ -35,38 +39,42 @@ impl<L: Lookup> Entry<'_, L> {
             .map_err(|_| reject(Blame::Forged, "the signature does not match"))
     }
 
-    /// The outer signer is one of `keys`; with the consents, `threshold` different ones agree.
-    pub(super) fn signed_by_threshold(
+    /// The outer signer is one of the keys, and with the consents each set has its threshold.
+    ///
+    /// A root document answers to two sets, the old and the new keys; its outer signer may be of
+    /// either.
+    pub(super) fn signed_by_thresholds(
         &self,
-        keys: &[PublicKey],
-        threshold: u64,
+        sets: &[(&[PublicKey], u64)],
     ) -> Result<PublicKey, Rejection> {
+        let outer = sets
+            .iter()
+            .flat_map(|(keys, _)| *keys)
+            .find(|key| key.id() == self.envelope.key())
+            .ok_or_else(|| reject(Blame::Unauthorised, "the signer is not a root key"))?;
+        self.signed_by(outer)?;
         let proposal = self.statement.proposal().payload();
-        let mut agreed = 0;
-        let mut outer = None;
-        for key in keys {
-            if self.envelope.key() == key.id() {
-                self.signed_by(key)?;
-                outer = Some(key.clone());
-                agreed += 1;
-            } else if self.consents_from(key, &proposal)? {
-                agreed += 1;
+        for (keys, threshold) in sets {
+            let mut agreed = 0;
+            for key in *keys {
+                if key == outer || self.consents_from(key, &proposal)? {
+                    agreed += 1;
+                }
+            }
+            if agreed < *threshold {
+                let reason = format!("{agreed} root keys signed, and {threshold} must");
+                return Err(reject(Blame::Unauthorised, reason));
             }
         }
-        let signer =
-            outer.ok_or_else(|| reject(Blame::Unauthorised, "the signer is not a root key"))?;
-        if agreed < threshold {
-            let reason = format!("{agreed} root keys signed, and {threshold} must");
-            return Err(reject(Blame::Unauthorised, reason));
-        }
-        Ok(signer)
+        Ok(outer.clone())
     }
 
+    /// The new key itself agrees: somebody holds it.
     pub(super) fn consent_of(&self, key: &PublicKey) -> Result<(), Rejection> {
         if !self.consents_from(key, &self.statement.proposal().payload())? {
             return Err(reject(
                 Blame::Unauthorised,
-                "the agency's own signature (proof of possession) is missing",
+                "the signature of the agency's new key (proof of possession) is missing",
             ));
         }
         Ok(())
@@ -118,4 +126,13 @@ impl<L: Lookup> Entry<'_, L> {
             index: self.index,
         })
     }
+}
+
+/// An agency of the federation.
+pub(super) fn member<L: Lookup>(
+    state: &L,
+    id: &AgencyId,
+) -> Result<AgencyRecord, ApplyError<L::Error>> {
+    find(state, &keys::agency(id))?
+        .ok_or_else(|| reject(Blame::Unauthorised, format!("{id} is not enrolled")).into())
 }

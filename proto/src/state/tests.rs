@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::digest::Digest;
 use crate::key::{SecretKey, Signer};
-use crate::statement::{Action, DatasetFile, RegistryKeys, Sharing, Territory};
+use crate::statement::{DatasetFile, RegistryKeys, Sharing, Territory};
 use crate::time::Time;
+
+mod lifecycle;
+mod root;
 
 type State = BTreeMap<String, Vec<u8>>;
 
@@ -46,15 +49,16 @@ fn territory(chain: &[&str]) -> Territory {
 fn enrolment(id: &str, level: u64, chain: &[&str], seed: u8) -> Statement {
     Statement {
         head: head(Some(id), None),
-        predicate: Predicate::Agency(Agency {
-            action: Action::Enrol,
-            name: id.to_owned(),
-            level,
-            territory: territory(chain),
-            roles: vec![],
-            key: key(seed).public().clone(),
-            consents: vec![],
-        }),
+        predicate: Predicate::Agency(
+            Action::Enrol(Enrolment {
+                name: id.to_owned(),
+                level,
+                territory: territory(chain),
+                roles: vec![],
+                key: key(seed).public().clone(),
+            })
+            .proposed(),
+        ),
     }
 }
 
@@ -92,6 +96,14 @@ fn node(id: &str, chain: Option<Chain>, tls: &[u8]) -> Statement {
     }
 }
 
+fn grant_standards(statement: &mut Statement) {
+    if let Predicate::Agency(agency) = &mut statement.predicate
+        && let Action::Enrol(enrolment) = &mut agency.action
+    {
+        enrolment.roles = vec![Role::Standards];
+    }
+}
+
 /// `proposal` with the consents of `consents`, signed by `signer`.
 fn signed(proposal: &Statement, consents: &[&SecretKey], signer: &SecretKey) -> Envelope {
     let consents = consents.iter().map(|key| proposal.sign(*key)).collect();
@@ -116,6 +128,8 @@ impl World {
                 witnesses: vec![],
                 quorum: 0,
                 rules: 1,
+                recovery_delay: 600,
+                continues: None,
                 consents: vec![],
             }),
         };
@@ -254,9 +268,7 @@ fn a_child_stays_within_its_superior() {
         Blame::Unauthorised
     );
     let mut with_role = enrolment("fr.bre.29", 3, &["29", "53"], 20);
-    if let Predicate::Agency(agency) = &mut with_role.predicate {
-        agency.roles = vec![Role::Standards];
-    }
+    grant_standards(&mut with_role);
     assert_eq!(blame(with_role), Blame::Unauthorised);
 }
 
@@ -336,9 +348,7 @@ fn schemas_need_the_standards_role() {
         Blame::Unauthorised
     );
     let mut std_body = enrolment("un", 1, &["FR"], 40);
-    if let Predicate::Agency(agency) = &mut std_body.predicate {
-        agency.roles = vec![Role::Standards];
-    }
+    grant_standards(&mut std_body);
     world.admit(&signed(&std_body, &[&key(40), &key(2)], &key(1)));
     world.admit(&schema("un").sign(&key(40)));
 }
@@ -360,49 +370,6 @@ fn tls_keys_follow_the_node() {
     assert_eq!(users(&world, 50), Some(vec![agency("fr.bre")]));
     assert_eq!(users(&world, 51), None);
     assert_eq!(users(&world, 52), Some(vec![agency("fr")]));
-}
-
-#[test]
-fn the_root_changes_by_old_and_new_keys() {
-    let world = World::new();
-    let current: RootRecord = record(&world.state["root"]).unwrap();
-    let next = |rules| Statement {
-        head: head(None, Some(current.chain)),
-        predicate: Predicate::Root(Root {
-            version: 2,
-            keys: vec![key(3).public().clone(), key(4).public().clone()],
-            threshold: 2,
-            registry: current.registry.clone(),
-            witnesses: vec![],
-            quorum: 0,
-            rules,
-            consents: vec![],
-        }),
-    };
-    // Two of the old (1, 3) and both of the new (3, 4).
-    assert!(
-        world
-            .try_apply(&signed(&next(1), &[&key(1), &key(4)], &key(3)))
-            .is_ok()
-    );
-    assert_eq!(
-        world.blame(&signed(&next(1), &[&key(1)], &key(3))),
-        Blame::Unauthorised
-    );
-    assert_eq!(
-        world.blame(&signed(&next(1), &[&key(4)], &key(3))),
-        Blame::Unauthorised
-    );
-    let future = signed(&next(2), &[&key(1), &key(4)], &key(3));
-    // Nobody but the root asks for newer rules.
-    assert_eq!(
-        world.blame(&signed(&next(2), &[&key(1)], &key(3))),
-        Blame::Unauthorised
-    );
-    assert!(matches!(
-        apply(&world.state, 1, &future),
-        Err(ApplyError::RulesTooNew(2))
-    ));
 }
 
 #[test]

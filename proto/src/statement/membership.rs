@@ -1,4 +1,4 @@
-//! Who belongs: the root document, agencies, and the nodes that act for them.
+//! What a federation stands on: the root document, and the nodes that act for agencies.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +6,12 @@ use super::{StatementError, check_text, rule};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::key::{KeyId, PublicKey};
+
+/// A week: long enough for an agency to notice that somebody else is recovering its key.
+pub const RECOVERY_DELAY: u64 = 7 * 24 * 3600;
+
+/// A year; a longer delay is a mistake.
+const LONGEST_DELAY: u64 = 366 * 24 * 3600;
 
 /// The document that starts a federation, and each later version of it (TUF 1.0 §5.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +32,11 @@ pub struct Root {
     pub quorum: u64,
     /// The rules of `apply` that hold from this entry on.
     pub rules: u64,
+    /// Seconds of log time between a superior's recovery of an agency's key and its effect.
+    pub recovery_delay: u64,
+    /// The log that this version's log goes on from, where another registry has taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Continues>,
     /// Other root keys' envelopes over this statement without this member.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub consents: Vec<Envelope>,
@@ -43,6 +54,18 @@ pub struct RegistryKeys {
     pub cosigner: PublicKey,
     /// The key of the registry's TLS certificate.
     pub tls: KeyId,
+}
+
+/// A log that another one goes on from: what its last entries are, so that none can be lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Continues {
+    /// The origin of the log before.
+    pub origin: String,
+    /// How many of its entries the new log holds: the root that says so is the next one.
+    pub size: u64,
+    /// The Merkle root over them.
+    pub root: Digest,
 }
 
 /// A witness of the log (C2SP tlog-witness).
@@ -75,119 +98,20 @@ impl Root {
         if self.quorum > self.witnesses.len() as u64 {
             return rule("the quorum is larger than the number of witnesses");
         }
+        if self.recovery_delay > LONGEST_DELAY {
+            return rule("a recovery is delayed by a year at most");
+        }
+        if let Some(before) = &self.continues {
+            check_text("origin", &before.origin, 255)?;
+            if before.origin == self.registry.origin {
+                return rule("a log that goes on from another has a name of its own");
+            }
+        }
+        // The outer signer of two sets of keys needs the consents of all others.
+        if self.consents.len() > 64 {
+            return rule("more consents than root keys can be needed");
+        }
         check_text("origin", &self.registry.origin, 255)
-    }
-}
-
-/// What an agency may do beyond publishing and asking.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// May enter schemas that others conform to; only the root grants it.
-    Standards,
-}
-
-/// The divisions that an agency answers for, as chains from a code up to its superior's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Territory {
-    /// The code list, such as `insee` or `gb2260`.
-    pub list: String,
-    /// Its edition, such as `2024`.
-    pub edition: String,
-    /// Each `[code, …, ancestor]`; the last is a code of the superior's territory.
-    pub chains: Vec<Vec<String>>,
-}
-
-impl Territory {
-    /// The codes that the agency answers for.
-    pub fn codes(&self) -> impl Iterator<Item = &str> {
-        self.chains
-            .iter()
-            .filter_map(|chain| chain.first())
-            .map(String::as_str)
-    }
-
-    /// Whether every chain ends in a code of `superior`, of the same list.
-    pub fn lies_within(&self, superior: &Territory) -> bool {
-        self.list == superior.list
-            && self.chains.iter().all(|chain| {
-                chain
-                    .last()
-                    .is_some_and(|last| superior.codes().any(|code| code == last))
-            })
-    }
-
-    fn check(&self) -> Result<(), StatementError> {
-        let short =
-            |text: &str| !text.is_empty() && text.len() <= 32 && !text.contains(char::is_control);
-        if !short(&self.list) || !short(&self.edition) {
-            return rule("a territory names a code list and its edition, each of 1 to 32 bytes");
-        }
-        if self.chains.is_empty() || self.chains.len() > 4_000 {
-            return rule("a territory has 1 to 4000 chains");
-        }
-        let ok =
-            |chain: &Vec<String>| (1..=8).contains(&chain.len()) && chain.iter().all(|c| short(c));
-        if !self.chains.iter().all(ok) {
-            return rule("a chain has 1 to 8 codes of 1 to 32 bytes");
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Display for Territory {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}:", self.list, self.edition)?;
-        let chains: Vec<String> = self.chains.iter().map(|chain| chain.join("<")).collect();
-        f.write_str(&chains.join(","))
-    }
-}
-
-/// The enrolment of an agency by its superior.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Agency {
-    /// What is done; so far only `enrol`.
-    pub action: Action,
-    /// Its name for people.
-    pub name: String,
-    /// 1 national, 2 regional, 3 prefectural, 4 county, 5 township.
-    pub level: u64,
-    /// What it answers for.
-    pub territory: Territory,
-    /// What it may do beyond publishing and asking.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<Role>,
-    /// Its signing key.
-    pub key: PublicKey,
-    /// The agency's own envelope over this statement without this member (proof of
-    /// possession), and for level 1 the root keys'.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub consents: Vec<Envelope>,
-}
-
-/// What a statement about an agency does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// Enters the agency.
-    Enrol,
-}
-
-impl Agency {
-    pub(super) fn check(&self) -> Result<(), StatementError> {
-        check_text("name", &self.name, 200)?;
-        if !(1..=5).contains(&self.level) {
-            return rule("level lies between 1 (national) and 5 (township)");
-        }
-        if self.consents.len() > 33 {
-            return rule("more consents than keys can be needed");
-        }
-        if !self.roles.is_sorted_by(|a, b| a < b) {
-            return rule("roles are listed once each, in order");
-        }
-        self.territory.check()
     }
 }
 
@@ -280,21 +204,5 @@ mod tests {
         assert_eq!(parse_fingerprint(&text[1..]), None);
         assert_eq!(parse_fingerprint(&format!("{}B", &text[..63])), None);
         assert_eq!(parse_fingerprint(&text.replace(&text[..1], "1")), None);
-    }
-
-    #[test]
-    fn territories() {
-        let territory = |chains: &[&[&str]]| Territory {
-            list: "insee".into(),
-            edition: "2024".into(),
-            chains: chains
-                .iter()
-                .map(|chain| chain.iter().map(|c| (*c).to_owned()).collect())
-                .collect(),
-        };
-        let bre = territory(&[&["53", "FR"]]);
-        assert!(territory(&[&["35", "53"]]).lies_within(&bre));
-        assert!(!territory(&[&["35", "53"], &["44", "52"]]).lies_within(&bre));
-        assert_eq!(bre.to_string(), "insee@2024:53<FR");
     }
 }

@@ -16,23 +16,28 @@
 //! without `consents`; where it has, every file is a subject, so that stock in-toto tools can
 //! check them.
 
+mod agency;
 mod dataset;
 mod exchange;
 mod membership;
+mod snapshot;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+pub use agency::{
+    Action, Agency, Attributes, Enrolment, NewKey, Reason, Role, Successor, Territory,
+};
 pub use dataset::{Dataset, DatasetFile, Schema, Sharing, Source};
 pub use exchange::{
     Acceptance, Acknowledgement, AnswerDigest, EvidenceExport, EvidenceIndex, EvidenceMember,
     MAX_QUERY, Outcome, Receipt, Request, Seen, Used,
 };
 pub use membership::{
-    Action, Agency, Node, RegistryKeys, Role, Root, Territory, Witness, fingerprint,
-    parse_fingerprint,
+    Continues, Node, RECOVERY_DELAY, RegistryKeys, Root, Witness, fingerprint, parse_fingerprint,
 };
+pub use snapshot::Snapshot;
 
 use crate::digest::Digest;
 use crate::dsse::Envelope;
@@ -49,7 +54,7 @@ const TYPE: &str = "https://in-toto.io/Statement/v1";
 pub struct Head {
     /// The federation it belongs to; it means nothing in another.
     pub federation: FederationId,
-    /// The agency it is about; only a root document has none.
+    /// The agency it is about; root documents and snapshots have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agency: Option<AgencyId>,
     /// When the signer says it was made.
@@ -74,6 +79,8 @@ pub enum Predicate {
     Dataset(Box<Dataset>),
     /// `urn:jingwei:schema:v1`
     Schema(Schema),
+    /// `urn:jingwei:snapshot:v1`
+    Snapshot(Snapshot),
     /// `urn:jingwei:request:v1`
     Request(Request),
     /// `urn:jingwei:acceptance:v1`
@@ -214,6 +221,7 @@ impl Statement {
         let agency = self.head.agency.as_ref().map_or("", AgencyId::as_str);
         match &self.predicate {
             Predicate::Root(_) => "root".to_owned(),
+            Predicate::Snapshot(_) => "snapshot".to_owned(),
             Predicate::Agency(_) => format!("agency/{agency}"),
             Predicate::Node(_) => format!("node/{agency}"),
             Predicate::Dataset(dataset) => format!("dataset/{agency}/{}", dataset.name),
@@ -268,7 +276,7 @@ impl Statement {
         if (self.head.sequence == 1) != self.head.previous.is_none() {
             return rule("previous is absent for the first of a chain, and only for it");
         }
-        if !matches!(self.predicate, Predicate::Root(_)) {
+        if !matches!(self.predicate, Predicate::Root(_) | Predicate::Snapshot(_)) {
             self.agency()?;
         }
         self.predicate.check()
@@ -342,6 +350,7 @@ predicate_types! {
     Node = "urn:jingwei:node:v1",
     Dataset = "urn:jingwei:dataset:v1",
     Schema = "urn:jingwei:schema:v1",
+    Snapshot = "urn:jingwei:snapshot:v1",
     Request = "urn:jingwei:request:v1",
     Acceptance = "urn:jingwei:acceptance:v1",
     Receipt = "urn:jingwei:receipt:v1",

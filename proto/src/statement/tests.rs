@@ -16,19 +16,20 @@ fn head(sequence: u64) -> Head {
 fn enrolment() -> Statement {
     Statement {
         head: head(1),
-        predicate: Predicate::Agency(Agency {
-            action: Action::Enrol,
-            name: "Bretagne".into(),
-            level: 2,
-            territory: Territory {
-                list: "insee".into(),
-                edition: "2024".into(),
-                chains: vec![vec!["53".into(), "FR".into()]],
-            },
-            roles: vec![],
-            key: SecretKey::from_seed(&[4; 32]).public().clone(),
-            consents: vec![],
-        }),
+        predicate: Predicate::Agency(
+            Action::Enrol(Enrolment {
+                name: "Bretagne".into(),
+                level: 2,
+                territory: Territory {
+                    list: "insee".into(),
+                    edition: "2024".into(),
+                    chains: vec![vec!["53".into(), "FR".into()]],
+                },
+                roles: vec![],
+                key: SecretKey::from_seed(&[4; 32]).public().clone(),
+            })
+            .proposed(),
+        ),
     }
 }
 
@@ -56,6 +57,66 @@ fn round_trips() {
         assert_eq!(read.payload(), payload);
     }
     assert_eq!(enrolment().chain(), "agency/fr.bre");
+}
+
+/// One of each kind of action.
+fn actions() -> Vec<Action> {
+    let Predicate::Agency(Agency {
+        action: Action::Enrol(enrolment),
+        ..
+    }) = enrolment().predicate
+    else {
+        unreachable!("it is an enrolment")
+    };
+    let new = NewKey {
+        key: SecretKey::from_seed(&[5; 32]).public().clone(),
+    };
+    let why = Reason {
+        reason: Some("reform of 2026".into()),
+    };
+    let successor = Successor {
+        successor: "fr.nor".parse().unwrap(),
+        reason: None,
+    };
+    vec![
+        Action::Update(enrolment.attributes()),
+        Action::Enrol(enrolment),
+        Action::Rotate(new.clone()),
+        Action::Recover(new),
+        Action::Contest(Reason::default()),
+        Action::Suspend(why.clone()),
+        Action::Resume(why.clone()),
+        Action::Revoke(why),
+        Action::Successor(successor),
+    ]
+}
+
+#[test]
+fn every_action_is_written_under_its_name_and_has_no_other_members() {
+    for action in actions() {
+        let name = action.name();
+        let statement = Statement {
+            head: head(2),
+            predicate: Predicate::Agency(action.proposed()),
+        };
+        let text = String::from_utf8(statement.payload()).unwrap();
+        assert!(text.contains(&format!("\"action\":\"{name}\"")), "{text}");
+        assert_eq!(Statement::parse(text.as_bytes()).unwrap(), statement);
+        let mut members = statement.predicate_members();
+        members.insert("more".into(), 1.into());
+        let changed = text.replacen("\"action\":", "\"aaa\":1,\"action\":", 1);
+        assert!(Statement::parse(changed.as_bytes()).is_err(), "{name}");
+        let read = Predicate::parse(
+            statement.predicate.kind(),
+            Value::Object(
+                members
+                    .into_iter()
+                    .filter(|(member, _)| !HEAD.contains(&member.as_str()))
+                    .collect(),
+            ),
+        );
+        assert!(read.is_err(), "{name} with a member too many");
+    }
 }
 
 #[test]

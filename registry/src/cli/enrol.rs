@@ -10,8 +10,9 @@ use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found::sign_together;
 use jingwei_registry::keyfile;
-use jingwei_registry::registry::{Paths, root_of};
+use jingwei_registry::registry::Paths;
 use jingwei_registry::submit::Submitter;
+use jingwei_registry::view::View;
 
 use super::serve::environment;
 use super::{Failure, Place, failed};
@@ -43,7 +44,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let bytes = std::fs::read(&arguments.proposal)
         .map_err(|error| failed(format!("{}: {error}", arguments.proposal.display())))?;
     let proposal = Proposal::parse(&bytes)?;
-    let root = root_of(&paths).map_err(failed)?;
     if proposal.id.superior().is_some() {
         let superior = proposal
             .id
@@ -61,6 +61,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         ))
         .into());
     }
+    let address = arguments
+        .registry
+        .clone()
+        .unwrap_or_else(|| config.listen.to_string());
+    let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
+    let view = runtime.block_on(View::of_registry(&paths, &address))?;
+    let root = view.root()?;
     let keys = root_keys(arguments, &paths)?;
     let signers: Vec<&dyn Signer> = keys
         .iter()
@@ -75,11 +82,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         )));
     }
     let envelope = sign_together(&proposal.statement(), &signers, root.threshold);
-    let address = arguments
-        .registry
-        .clone()
-        .unwrap_or_else(|| config.listen.to_string());
-    let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
     let accepted = runtime.block_on(async {
         Submitter::new(&address, root.registry.tls, None, Patience::default())?
             .submit(&envelope)

@@ -1,6 +1,6 @@
 //! `jingwei-registry init`
 
-use jingwei_proto::statement::fingerprint;
+use jingwei_proto::statement::{RECOVERY_DELAY, fingerprint};
 use jingwei_registry::clock;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::found::{FoundError, found};
@@ -22,6 +22,9 @@ pub struct Arguments {
     /// How many of them must sign
     #[arg(long, default_value_t = 2, value_name = "K")]
     threshold: u64,
+    /// Seconds before a superior's recovery of an agency's key takes effect
+    #[arg(long, default_value_t = RECOVERY_DELAY, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_622_400))]
+    recovery_delay: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -31,6 +34,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         &arguments.name,
         arguments.root_keys,
         arguments.threshold,
+        arguments.recovery_delay,
         clock::system()(),
         Disk::new(),
     )

@@ -1,7 +1,10 @@
 //! The command line: one file for each command; this one only delegates.
 
+mod agency;
 mod enrol;
 mod init;
+mod keepers;
+mod root;
 mod serve;
 
 use std::path::PathBuf;
@@ -34,6 +37,10 @@ enum What {
     Serve(serve::Arguments),
     /// Enrol a national agency with the root keys
     Enrol(enrol::Arguments),
+    /// Change, suspend or end a national agency with the root keys
+    Agency(agency::Arguments),
+    /// Show the root document, or change it with the root keys
+    Root(root::Arguments),
 }
 
 /// Where the registry lives, for every command.
@@ -71,6 +78,8 @@ pub fn run(command: Command) -> ExitCode {
         What::Init(arguments) => init::run(&arguments),
         What::Serve(arguments) => serve::run(&arguments),
         What::Enrol(arguments) => enrol::run(&arguments),
+        What::Agency(arguments) => agency::run(&arguments).map_err(Failure::from),
+        What::Root(arguments) => root::run(&arguments).map_err(Failure::from),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

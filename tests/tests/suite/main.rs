@@ -17,6 +17,7 @@ mod e2e;
 mod evidence_export;
 mod fuzz_seeds;
 mod limits;
+mod membership;
 mod pair;
 mod readme;
 mod services;

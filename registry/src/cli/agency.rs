@@ -1,0 +1,202 @@
+//! `jingwei-registry agency`: changes of national agencies, whose superior is the root.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use jingwei_proto::id::AgencyId;
+use jingwei_proto::state::{AgencyRecord, Authority, authority};
+use jingwei_proto::statement::{
+    Action, Agency, Attributes, Predicate, Reason, Role, Statement, Successor, Territory,
+};
+use jingwei_registry::ceremony::Proposal;
+use jingwei_registry::clock;
+use jingwei_registry::enrolment::parse_territory;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::lifecycle::{self, RecoveryProposal};
+use jingwei_registry::view::View;
+
+use super::keepers::{Running, Signing, failed, wrong_use};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Stop an agency for a time
+    Suspend(Change),
+    /// Let a suspended agency go on
+    Resume(Change),
+    /// End an agency for ever
+    Revoke(Change),
+    /// End an agency and name who has its tasks
+    Successor(Heir),
+    /// Change an agency's name, territory or roles
+    Update(Update),
+    /// Give an agency that has lost its key the new one that it proposes
+    Recover(Recover),
+}
+
+#[derive(clap::Args)]
+struct Change {
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    signing: Signing,
+    /// The agency that it is about
+    #[arg(value_name = "AGENCY")]
+    agency: AgencyId,
+    /// Why, for everybody to read
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct Heir {
+    #[command(flatten)]
+    change: Change,
+    /// The agency that takes over
+    #[arg(value_name = "SUCCESSOR")]
+    successor: AgencyId,
+}
+
+#[derive(clap::Args)]
+struct Update {
+    #[command(flatten)]
+    change: Change,
+    /// Its name from now on
+    #[arg(long)]
+    name: Option<String>,
+    /// Its territory from now on: LIST@EDITION:CODE<ANCESTOR, several joined by commas
+    #[arg(long, value_parser = parse_territory)]
+    territory: Option<Territory>,
+    /// Whether it may enter schemas that others conform to
+    #[arg(long, value_name = "true|false")]
+    standards: Option<bool>,
+}
+
+#[derive(clap::Args)]
+struct Recover {
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    signing: Signing,
+    /// The file that ‘jingwei recover --agency’ wrote at the agency
+    #[arg(value_name = "FILE")]
+    proposal: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    match &arguments.what {
+        What::Suspend(change) => simple(change, Action::Suspend(reason(change))),
+        What::Resume(change) => simple(change, Action::Resume(reason(change))),
+        What::Revoke(change) => simple(change, Action::Revoke(reason(change))),
+        What::Successor(heir) => {
+            let successor = Successor {
+                successor: heir.successor.clone(),
+                reason: heir.change.reason.clone(),
+            };
+            simple(&heir.change, Action::Successor(successor))
+        }
+        What::Update(update) => {
+            let view = update.change.running.view()?;
+            let record = member(&view, &update.change.agency)?;
+            let action = Action::Update(updated(update, &record));
+            propose(&update.change, &view, &record, action)
+        }
+        What::Recover(arguments) => recover(arguments),
+    }
+}
+
+fn reason(change: &Change) -> Reason {
+    Reason {
+        reason: change.reason.clone(),
+    }
+}
+
+fn updated(update: &Update, record: &AgencyRecord) -> Attributes {
+    let roles = match update.standards {
+        Some(true) => vec![Role::Standards],
+        Some(false) => Vec::new(),
+        None => record.roles.clone(),
+    };
+    Attributes {
+        name: update.name.clone().unwrap_or_else(|| record.name.clone()),
+        level: record.level,
+        territory: update
+            .territory
+            .clone()
+            .unwrap_or_else(|| record.territory.clone()),
+        roles,
+    }
+}
+
+fn simple(change: &Change, action: Action) -> Result<(), Fault> {
+    let view = change.running.view()?;
+    let record = member(&view, &change.agency)?;
+    propose(change, &view, &record, action)
+}
+
+fn propose(
+    change: &Change,
+    view: &View,
+    record: &AgencyRecord,
+    action: Action,
+) -> Result<(), Fault> {
+    let federation = view.root()?.federation;
+    let statement = lifecycle::statement(&federation, record, action, clock::system()());
+    enter(&change.running, &change.signing, view, record, &statement)
+}
+
+fn recover(arguments: &Recover) -> Result<(), Fault> {
+    let bytes = std::fs::read(&arguments.proposal)
+        .map_err(|error| wrong_use(format!("{}: {error}", arguments.proposal.display())))?;
+    let proposal = RecoveryProposal::parse(&bytes)?;
+    let view = arguments.running.view()?;
+    let record = member(&view, proposal.agency()?)?;
+    let statement = proposal.statement(&record)?;
+    enter(
+        &arguments.running,
+        &arguments.signing,
+        &view,
+        &record,
+        &statement,
+    )
+}
+
+fn enter(
+    running: &Running,
+    signing: &Signing,
+    view: &View,
+    record: &AgencyRecord,
+    statement: &Statement,
+) -> Result<(), Fault> {
+    let Predicate::Agency(Agency { action, .. }) = &statement.predicate else {
+        return Err(failed("a change is about an agency"));
+    };
+    let root = view.root()?;
+    let by = format!("{} of {} root keys", root.threshold, root.keys.len());
+    let explanation = lifecycle::explain(record, action, &by, &root);
+    running.decide(Proposal::new(statement), &explanation, signing, view)
+}
+
+/// An agency over which the root has authority.
+fn member(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
+    let record = view.index().agency(id).map_err(failed)?;
+    let record = record.ok_or_else(|| {
+        Fault::new(
+            Blame::NotFound,
+            format!("there is no agency {id} in this federation"),
+        )
+    })?;
+    match authority(view.index(), id).map_err(failed)? {
+        Authority::Root => Ok(record),
+        Authority::Agency(superior) => Err(Fault::new(
+            Blame::Unauthorised,
+            format!("{id} is changed by {}, not by the root", superior.id),
+        )
+        .advise("its node has the same commands: ‘jingwei --help’")),
+    }
+}

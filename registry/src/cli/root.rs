@@ -1,0 +1,331 @@
+//! `jingwei-registry root`: the root document, shown and changed by its keepers.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use jingwei_proto::key::{PublicKey, Signer};
+use jingwei_proto::state::RootRecord;
+use jingwei_proto::statement::{
+    Head, Predicate, RegistryKeys, Root, Statement, Witness, fingerprint,
+};
+use jingwei_registry::ceremony::Proposal;
+use jingwei_registry::clock;
+use jingwei_registry::confirm::confirm;
+use jingwei_registry::fault::Fault;
+use jingwei_registry::keyfile::{self, TlsIdentity};
+use jingwei_registry::registry::Paths;
+use jingwei_registry::say;
+
+use super::keepers::{Running, Signing, failed, load, read, write, wrong_use};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example: another root key in place of a lost one, signed by keepers at their own machines
+  jingwei-registry root propose --dir registry --remove 4f2a… --add new.pem --out next.root
+  jingwei-registry root sign    next.root --root-key /media/safe-a/1.pem
+  jingwei-registry root sign    next.root --root-key new.pem
+  jingwei-registry root submit  next.root --dir registry --root-key /media/safe-b/2.pem
+
+k keys of the root in force and k of the proposed one must sign.")]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Show the root in force
+    Show(Show),
+    /// Propose the next version: what is not named stays as it is
+    Propose(Box<Propose>),
+    /// Sign a proposal, offline
+    Sign(Sign),
+    /// Sign a proposal as the last keeper and enter it
+    Submit(Submit),
+}
+
+#[derive(clap::Args)]
+struct Show {
+    #[command(flatten)]
+    running: Running,
+}
+
+#[derive(clap::Args)]
+struct Propose {
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    signing: Signing,
+    /// Add a root key: a key file, or a public key as ‘root show’ prints it
+    #[arg(long, value_name = "FILE|KEY")]
+    add: Vec<String>,
+    /// Remove a root key: the beginning of its id as ‘root show’ prints it
+    #[arg(long, value_name = "ID")]
+    remove: Vec<String>,
+    /// How many root keys must sign from now on
+    #[arg(long, value_name = "K")]
+    threshold: Option<u64>,
+    /// Make a new log key, cosigner key and TLS key for the registry
+    #[arg(long)]
+    new_registry_keys: bool,
+    /// Replace the witnesses: a name and a public key
+    #[arg(long, value_name = "NAME=KEY", value_parser = witness)]
+    witness: Vec<Witness>,
+    /// How many witnesses must co-sign
+    #[arg(long, value_name = "N")]
+    quorum: Option<u64>,
+    /// The rules from now on
+    #[arg(long, value_name = "N")]
+    rules: Option<u64>,
+    /// Seconds before a superior's recovery of an agency's key takes effect
+    #[arg(long, value_name = "SECONDS")]
+    recovery_delay: Option<u64>,
+}
+
+#[derive(clap::Args)]
+struct Sign {
+    /// The proposal; the signature is added to it
+    #[arg(value_name = "FILE")]
+    proposal: PathBuf,
+    /// The root key to sign with
+    #[arg(long, value_name = "FILE")]
+    root_key: PathBuf,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(clap::Args)]
+struct Submit {
+    #[command(flatten)]
+    running: Running,
+    /// The proposal that the other keepers have signed
+    #[arg(value_name = "FILE")]
+    proposal: PathBuf,
+    /// The last root key
+    #[arg(long, value_name = "FILE")]
+    root_key: PathBuf,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    match &arguments.what {
+        What::Show(arguments) => show(arguments),
+        What::Propose(arguments) => propose(arguments),
+        What::Sign(arguments) => sign(arguments),
+        What::Submit(arguments) => submit(arguments),
+    }
+}
+
+fn witness(text: &str) -> Result<Witness, String> {
+    let (name, key) = text.split_once('=').ok_or("a witness is NAME=KEY")?;
+    Ok(Witness {
+        name: name.to_owned(),
+        key: key.parse().map_err(|error| format!("{error}"))?,
+    })
+}
+
+fn show(arguments: &Show) -> Result<(), Fault> {
+    let view = arguments.running.view()?;
+    let root = view.root()?;
+    say!("federation  {}", root.federation);
+    say!(
+        "version     {}, log entry {}",
+        root.chain.sequence,
+        root.chain.index
+    );
+    say!("fingerprint {}", fingerprint(&root.chain.payload));
+    print(&body(&root));
+    Ok(())
+}
+
+/// The root in force as the body of its next version begins.
+fn body(root: &RootRecord) -> Root {
+    Root {
+        version: root.chain.sequence + 1,
+        keys: root.keys.clone(),
+        threshold: root.threshold,
+        registry: root.registry.clone(),
+        witnesses: root.witnesses.clone(),
+        quorum: root.quorum,
+        rules: root.rules,
+        recovery_delay: root.recovery_delay,
+        continues: None,
+        consents: Vec::new(),
+    }
+}
+
+fn print(root: &Root) {
+    for line in lines(root) {
+        say!("{line}");
+    }
+}
+
+fn lines(root: &Root) -> Vec<String> {
+    let mut lines = vec![format!(
+        "threshold   {} of {} root keys",
+        root.threshold,
+        root.keys.len()
+    )];
+    let keys = root.keys.iter();
+    lines.extend(keys.map(|key| format!("root key    {} {key}", key.id())));
+    lines.push(format!("log         {}", root.registry.origin));
+    lines.push(format!("log key     {}", root.registry.log));
+    lines.push(format!("cosigner    {}", root.registry.cosigner));
+    lines.push(format!("TLS key     {}", root.registry.tls));
+    let witnesses = root.witnesses.iter();
+    lines.extend(witnesses.map(|witness| format!("witness     {} {}", witness.name, witness.key)));
+    lines.push(format!("quorum      {}", root.quorum));
+    lines.push(format!("rules       {}", root.rules));
+    lines.push(format!(
+        "recovery    effective after {} s",
+        root.recovery_delay
+    ));
+    if let Some(before) = &root.continues {
+        lines.push(format!(
+            "continues   {} of {} entries, {}",
+            before.origin, before.size, before.root
+        ));
+    }
+    lines
+}
+
+fn propose(arguments: &Propose) -> Result<(), Fault> {
+    let view = arguments.running.view()?;
+    let current = view.root()?;
+    let mut next = body(&current);
+    change_keys(&mut next, arguments)?;
+    if arguments.new_registry_keys {
+        let dir = Paths::new(&arguments.running.place.dir).keys();
+        next.registry = registry_keys(&dir.join(next.version.to_string()), &current.registry)?;
+    }
+    if !arguments.witness.is_empty() {
+        next.witnesses = arguments.witness.clone();
+    }
+    next.quorum = arguments.quorum.unwrap_or(next.quorum);
+    next.rules = arguments.rules.unwrap_or(next.rules);
+    next.recovery_delay = arguments.recovery_delay.unwrap_or(next.recovery_delay);
+    if next == body(&current) {
+        return Err(wrong_use("the next root would be the same as this one")
+            .advise("say what becomes different: ‘jingwei-registry root propose --help’"));
+    }
+    let statement = Statement {
+        head: Head {
+            federation: current.federation.clone(),
+            agency: None,
+            time: clock::system()(),
+            sequence: next.version,
+            previous: Some(current.chain.payload),
+        },
+        predicate: Predicate::Root(next.clone()),
+    };
+    Statement::parse(&statement.payload()).map_err(wrong_use)?;
+    let mut explanation = vec![format!(
+        "root        version {} of {}",
+        next.version, current.federation
+    )];
+    explanation.extend(lines(&next));
+    explanation.push(format!(
+        "signed by   {} of the {} root keys in force, and {} of the {} proposed ones",
+        current.threshold,
+        current.keys.len(),
+        next.threshold,
+        next.keys.len()
+    ));
+    explanation.push("from when   the log entry on".into());
+    let (running, signing) = (&arguments.running, &arguments.signing);
+    running.decide(Proposal::new(&statement), &explanation, signing, &view)
+}
+
+fn change_keys(next: &mut Root, arguments: &Propose) -> Result<(), Fault> {
+    for id in &arguments.remove {
+        let before = next.keys.len();
+        next.keys
+            .retain(|key| !key.id().to_string().starts_with(id.as_str()));
+        if next.keys.len() + 1 != before {
+            return Err(wrong_use(format!(
+                "{} root keys begin with ‘{id}’",
+                before - next.keys.len()
+            )));
+        }
+    }
+    for key in &arguments.add {
+        next.keys.push(public(key)?);
+    }
+    next.threshold = arguments.threshold.unwrap_or(next.threshold);
+    Ok(())
+}
+
+/// A public key, written out or that of a key file.
+fn public(text: &str) -> Result<PublicKey, Fault> {
+    match text.parse() {
+        Ok(key) => Ok(key),
+        Err(_) => load(Path::new(text)).map(|key| key.public().clone()),
+    }
+}
+
+/// New keys for the registry, in a directory of their own beside those in use.
+fn registry_keys(dir: &Path, current: &RegistryKeys) -> Result<RegistryKeys, Fault> {
+    keyfile::create_private_dir(dir).map_err(failed)?;
+    let key = |name: &str| keyfile::load_or_create(&dir.join(name)).map_err(failed);
+    Ok(RegistryKeys {
+        origin: current.origin.clone(),
+        log: key("log.pem")?.public().clone(),
+        cosigner: key("cosigner.pem")?.public().clone(),
+        tls: TlsIdentity::load_or_create(dir).map_err(failed)?.id,
+    })
+}
+
+/// Shows what a keeper is about to sign: the file may have come a long way.
+fn shown(path: &Path) -> Result<Proposal, Fault> {
+    let proposal = read(path)?;
+    let statement = proposal.statement();
+    say!(
+        "statement   {} {}",
+        statement.predicate.kind(),
+        statement.chain()
+    );
+    say!("federation  {}", statement.head.federation);
+    match &statement.predicate {
+        Predicate::Root(root) => {
+            say!("version     {}", root.version);
+            print(root);
+        }
+        Predicate::Agency(agency) => {
+            say!("action      {}", agency.action.name());
+            say!(
+                "says        {}",
+                String::from_utf8_lossy(&statement.payload())
+            );
+        }
+        other => return Err(wrong_use(format!("root keys sign no {}", other.kind()))),
+    }
+    for signer in proposal.signers() {
+        say!("signed by   {signer}");
+    }
+    Ok(proposal)
+}
+
+fn sign(arguments: &Sign) -> Result<(), Fault> {
+    let mut proposal = shown(&arguments.proposal)?;
+    let key = load(&arguments.root_key)?;
+    confirm(
+        &format!("Sign it with {}?", key.public().id()),
+        arguments.yes,
+    )?;
+    proposal.sign(&key);
+    write(&arguments.proposal, &proposal)
+}
+
+fn submit(arguments: &Submit) -> Result<(), Fault> {
+    let proposal = shown(&arguments.proposal)?;
+    let key = load(&arguments.root_key)?;
+    let question = format!("Sign it with {} and enter it for good?", key.public().id());
+    confirm(&question, arguments.yes)?;
+    let view = arguments.running.view()?;
+    let index = arguments.running.submit(&proposal, &key, &view)?;
+    say!("entered     log entry {index}");
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Changing an agency after its enrolment: the statement, and what it means in words.
+//!
+//! Whoever is about to sign reads the same sentences at a node and at a registry's keepers.
+
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::FederationId;
+use jingwei_proto::key::Signer;
+use jingwei_proto::state::{AgencyRecord, RootRecord};
+use jingwei_proto::statement::{Action, Agency, Head, NewKey, Predicate, Statement};
+use jingwei_proto::time::Time;
+
+use crate::fault::{Blame, Fault};
+
+/// The statement that does `action` to an agency that is as `record` says.
+pub fn statement(
+    federation: &FederationId,
+    record: &AgencyRecord,
+    action: Action,
+    now: Time,
+) -> Statement {
+    Statement {
+        head: Head {
+            federation: federation.clone(),
+            agency: Some(record.id.clone()),
+            time: now,
+            sequence: record.chain.sequence + 1,
+            previous: Some(record.chain.payload),
+        },
+        predicate: Predicate::Agency(action.proposed()),
+    }
+}
+
+/// What the action is, from when it holds and what follows from it, line by line.
+pub fn explain(record: &AgencyRecord, action: &Action, by: &str, root: &RootRecord) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "agency      {} ({}), {}",
+            record.id, record.name, record.status
+        ),
+        format!("action      {}, signed by {by}", action.name()),
+    ];
+    let mut say = |label: &str, text: String| lines.push(format!("{label:<12}{text}"));
+    match action {
+        Action::Enrol(_) => {}
+        Action::Update(new) => {
+            say("name", format!("{} → {}", record.name, new.name));
+            say("level", format!("{} → {}", record.level, new.level));
+            say(
+                "territory",
+                format!("{} → {}", record.territory, new.territory),
+            );
+            say("from when", "the log entry on".into());
+            say("follows", "agencies below it keep what they have".into());
+        }
+        Action::Rotate(new) => {
+            say("old key", record.key.id().to_string());
+            say("new key", new.key.id().to_string());
+            say("from when", "the log entry on".into());
+            say("follows", "the old key signs nothing any more, and is never used again; what it signed stays valid".into());
+        }
+        Action::Recover(new) => {
+            let delay = duration(root.recovery_delay);
+            say("old key", record.key.id().to_string());
+            say("new key", new.key.id().to_string());
+            say(
+                "from when",
+                format!("{delay} of log time after the next snapshot of the registry"),
+            );
+            say(
+                "follows",
+                "until then the old key signs as before, and may contest this".into(),
+            );
+        }
+        Action::Contest(_) => {
+            let pending = record.recovery.as_ref();
+            say(
+                "cancels",
+                pending.map_or_else(
+                    || "nothing: no recovery is under way".into(),
+                    |pending| format!("the recovery to key {}", pending.key.id()),
+                ),
+            );
+            say("from when", "the log entry on".into());
+            say(
+                "follows",
+                "the key stays as it is; the superior may begin again".into(),
+            );
+        }
+        Action::Suspend(_) => {
+            say("from when", "the log entry on, until it is resumed".into());
+            say("follows", "it enters nothing, no node answers it or asks it; its data stay verifiable, agencies below it go on".into());
+        }
+        Action::Resume(_) => {
+            say("from when", "the log entry on".into());
+            say("follows", "it takes part again as before".into());
+        }
+        Action::Revoke(_) => {
+            say("from when", "the log entry on, for ever".into());
+            say("follows", "its id and its keys are never used again; its data stay verifiable, agencies below it go on".into());
+        }
+        Action::Successor(named) => {
+            say("successor", named.successor.to_string());
+            say("from when", "the log entry on, for ever".into());
+            say(
+                "follows",
+                format!(
+                    "{} is at its end; {} is the superior of the agencies below it; its data stay verifiable",
+                    record.id, named.successor
+                ),
+            );
+        }
+    }
+    lines
+}
+
+/// Seconds in the largest unit that says them exactly.
+fn duration(seconds: u64) -> String {
+    for (unit, name) in [(86_400, "days"), (3_600, "hours"), (60, "minutes")] {
+        if seconds >= unit && seconds.is_multiple_of(unit) {
+            return format!("{} {name}", seconds / unit);
+        }
+    }
+    format!("{seconds} seconds")
+}
+
+/// A new key for an agency whose old one is lost: it proposes, its superior enters it.
+#[derive(Debug, Clone)]
+pub struct RecoveryProposal {
+    envelope: Envelope,
+    statement: Statement,
+    /// The new key.
+    pub new: NewKey,
+}
+
+impl RecoveryProposal {
+    /// The proposal for an agency that is as `record` says, signed by its new key.
+    pub fn make(
+        federation: &FederationId,
+        record: &AgencyRecord,
+        key: &dyn Signer,
+        now: Time,
+    ) -> Envelope {
+        let new = NewKey {
+            key: key.public().clone(),
+        };
+        statement(federation, record, Action::Recover(new), now).sign(key)
+    }
+
+    /// Reads a proposal and checks that somebody holds the new key.
+    pub fn parse(bytes: &[u8]) -> Result<RecoveryProposal, Fault> {
+        let bad = |reason: String| {
+            Fault::new(
+                Blame::Malformed,
+                format!("not a proposal of a new key: {reason}"),
+            )
+            .advise("ask the agency for the .recovery file that ‘jingwei recover --agency’ wrote")
+        };
+        let envelope =
+            Envelope::parse(bytes.trim_ascii_end()).map_err(|error| bad(error.to_string()))?;
+        let statement =
+            Statement::parse(envelope.payload()).map_err(|error| bad(error.to_string()))?;
+        let Predicate::Agency(Agency {
+            action: Action::Recover(new),
+            ..
+        }) = &statement.predicate
+        else {
+            return Err(bad("it is another statement".into()));
+        };
+        envelope.verify(&new.key).map_err(|_| {
+            Fault::new(
+                Blame::Forged,
+                "the proposal was changed after the new key signed it",
+            )
+        })?;
+        Ok(RecoveryProposal {
+            new: new.clone(),
+            envelope,
+            statement,
+        })
+    }
+
+    /// The agency whose key it is.
+    pub fn agency(&self) -> Result<&jingwei_proto::id::AgencyId, Fault> {
+        let agency = self.statement.agency();
+        agency.map_err(|error| Fault::new(Blame::Malformed, error.to_string()))
+    }
+
+    /// The statement as the superior signs it, if the agency has not changed since the proposal.
+    pub fn statement(&self, record: &AgencyRecord) -> Result<Statement, Fault> {
+        if self.statement.head.previous != Some(record.chain.payload) {
+            return Err(Fault::new(
+                Blame::Stale,
+                format!("{} has changed since its new key was proposed", record.id),
+            )
+            .advise("let it run ‘jingwei recover --agency’ again, and take the new file"));
+        }
+        Ok(self.statement.with_consents(vec![self.envelope.clone()]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration(604_800), "7 days");
+        assert_eq!(duration(5_400), "90 minutes");
+        assert_eq!(duration(61), "61 seconds");
+        assert_eq!(duration(0), "0 seconds");
+    }
+}

@@ -1,0 +1,54 @@
+//! Log time as a test wants it: snapshots signed with the registry's own key.
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::statement::{Head, Predicate, Snapshot, Statement};
+use jingwei_proto::time::Time;
+use jingwei_registry::fault::Blame;
+use jingwei_registry::keyfile;
+
+use crate::local::runtime;
+use crate::reading::LogFiles;
+use crate::registry::Registry;
+
+/// Enters a snapshot with the given time, which becomes log time; returns its index.
+#[track_caller]
+pub fn set_log_time(registry: &Registry, seconds: i64) -> u64 {
+    loop {
+        match runtime().block_on(registry.submitter().submit(&next(registry, seconds))) {
+            Ok(accepted) => return accepted.index,
+            // Somebody else's statement came in between, and another size is due.
+            Err(fault) if fault.blame == Blame::Stale => {}
+            Err(fault) => panic!("the snapshot was not entered: {fault}"),
+        }
+    }
+}
+
+fn next(registry: &Registry, seconds: i64) -> Envelope {
+    let log = LogFiles::read(&registry.dir.join("log"));
+    let envelopes = log
+        .envelopes
+        .iter()
+        .map(|bytes| Envelope::parse(bytes).expect("an envelope"));
+    let mut snapshots = envelopes.filter_map(|envelope| {
+        let statement = Statement::parse(envelope.payload()).ok()?;
+        let is_one = matches!(statement.predicate, Predicate::Snapshot(_));
+        is_one.then(|| (statement.head.sequence, envelope.payload_digest()))
+    });
+    let last = snapshots.next_back();
+    let statement = Statement {
+        head: Head {
+            federation: registry.federation.parse().expect("init prints an id"),
+            agency: None,
+            time: Time::from_seconds(seconds).expect("a time of this century"),
+            sequence: last.map_or(1, |(sequence, _)| sequence + 1),
+            previous: last.map(|(_, digest)| digest),
+        },
+        predicate: Predicate::Snapshot(Snapshot {
+            size: log.envelopes.len() as u64,
+            state: Digest::of(b"state"),
+        }),
+    };
+    let key = keyfile::load(&registry.dir.join("keys/log.pem")).expect("init makes the key");
+    statement.sign(&key)
+}
