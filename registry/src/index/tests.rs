@@ -1,0 +1,74 @@
+//! An index of another form, or with a record that cannot be read, is built anew.
+
+use jingwei_proto::time::Time;
+
+use super::*;
+use crate::disk::Disk;
+use crate::found::found;
+use crate::log::Log;
+use crate::registry::Paths;
+
+/// A log of one root document, and where its index is.
+fn founded() -> (tempfile::TempDir, LogReader, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let (place, now) = (dir.path().join("registry"), Time::from_seconds(1).unwrap());
+    let founded = found(&place, "test", 1, 1, 60, now, Disk::new()).unwrap();
+    let paths = Paths::new(&place);
+    let origin = founded.federation.registry_origin(1);
+    let log = Log::open(&paths.log(), Disk::new(), &origin).unwrap();
+    (dir, log.reader(), paths.index())
+}
+
+/// Changes what is stored behind the index's back.
+fn overwrite(path: &Path, key: &[u8], value: &[u8]) {
+    let index = Index::open_at(path).unwrap();
+    index.db.insert(key, value).unwrap();
+    index.db.flush().unwrap();
+}
+
+#[test]
+fn an_index_of_another_form_is_built_anew() {
+    let (_dir, log, path) = founded();
+    drop(Index::open(&path, &log).unwrap());
+    for stored in [&0u64.to_be_bytes()[..], &99u64.to_be_bytes(), b"?"] {
+        overwrite(&path, b"meta/format", stored);
+        overwrite(&path, b"state/agency/left", b"of another form");
+        let (index, rejected) = Index::open(&path, &log).unwrap();
+        assert!(rejected.is_empty());
+        assert_eq!(index.size().unwrap(), 1);
+        assert!(index.get("agency/left").unwrap().is_none());
+        assert!(index.root().unwrap().is_some());
+    }
+    // One of this form is taken as it is.
+    overwrite(&path, b"state/agency/left", b"of this form");
+    let (index, _) = Index::open(&path, &log).unwrap();
+    assert!(index.get("agency/left").unwrap().is_some());
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_an_error_and_the_next_start_mends_it() {
+    let (_dir, log, path) = founded();
+    drop(Index::open(&path, &log).unwrap());
+    overwrite(&path, b"state/root", b"{}");
+    let (index, _) = Index::open(&path, &log).unwrap();
+    let found = index.root();
+    assert!(
+        matches!(&found, Err(IndexError::Record { key, .. }) if key == "root"),
+        "{found:?}"
+    );
+    drop(index);
+    let (index, _) = Index::open(&path, &log).unwrap();
+    assert!(index.root().unwrap().is_some());
+}
+
+#[test]
+fn a_record_that_the_fold_needs_is_mended_at_once() {
+    let (_dir, log, path) = founded();
+    drop(Index::open(&path, &log).unwrap());
+    // The index stands before the entry, and the record below it is broken.
+    overwrite(&path, b"meta/size", &0u64.to_be_bytes());
+    overwrite(&path, b"state/root", b"{}");
+    let (index, rejected) = Index::open(&path, &log).unwrap();
+    assert!(rejected.is_empty());
+    assert!(index.root().unwrap().is_some());
+}
