@@ -5,8 +5,8 @@
 //! repeats it over the few statements that an answer rests on. It reads nothing but the log:
 //! no clock, and no code table that ships with the software.
 //!
-//! The rules stand by subject: [`root`], [`agency`], [`node`], [`data`]; who must have signed, and
-//! what a statement continues, in [`signatures`].
+//! The rules stand by subject: `root`, `agency`, `node`, `data`; who must have signed, and
+//! what a statement continues, in `signatures`.
 //!
 //! The state is a map from text keys to JSON records, so that any ordered store can hold it:
 //!

@@ -43,7 +43,7 @@ impl Submitter {
 
     /// Enters a statement and waits until the registry has made it durable. Safe to repeat:
     /// the same statement is entered once. A registry that is overloaded is asked again when it
-    /// says so, for [`PATIENCE`] in all; if it says later than that, this is its answer.
+    /// says so, for half a minute in all; if it says later than that, this is its answer.
     pub async fn submit(&self, envelope: &Envelope) -> Result<Accepted, Fault> {
         let until = Instant::now() + PATIENCE;
         loop {
