@@ -26,7 +26,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-pub use keys::CheckpointKeys;
+pub use keys::{CheckpointKeys, is_own};
 
 /// The text of a checkpoint, printed as the note text that is signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,17 @@ pub enum CheckpointError {
         found: usize,
         /// How many have to.
         needed: u64,
+    },
+    /// It is the checkpoint of a log that the policy does not list.
+    #[error("a checkpoint of the log {0}, which the policy does not list")]
+    UnknownLog(String),
+    /// The witnesses that have co-signed it do not satisfy the policy.
+    #[error("the {found} witnesses that have co-signed do not make up the quorum ‘{quorum}’")]
+    Policy {
+        /// How many have co-signed.
+        found: usize,
+        /// The policy's name for what is needed.
+        quorum: String,
     },
 }
 

@@ -156,11 +156,12 @@ impl Envelope {
 
 /// DSSE v1 pre-authentication encoding of a payload of [`PAYLOAD_TYPE`].
 fn pae(payload: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {} ",
-        PAYLOAD_TYPE.len(),
-        payload.len()
-    );
+    encode(PAYLOAD_TYPE, payload)
+}
+
+/// DSSE v1 pre-authentication encoding: type and payload, each after its length in bytes.
+fn encode(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }
 
@@ -216,11 +217,22 @@ mod tests {
 
     #[test]
     fn pre_authentication_encoding() {
-        // The layout of the example in the DSSE protocol document, with this payload type.
         assert_eq!(
             pae(b"hello world"),
             b"DSSEv1 28 application/vnd.in-toto+json 11 hello world"
         );
+    }
+
+    /// The test vector of secure-systems-lab/dsse, protocol.md, by a P-256 key. Its encoding is
+    /// ours; the envelope is not, because it holds another type of payload.
+    #[test]
+    fn the_protocol_s_example() {
+        assert_eq!(
+            encode("http://example.com/HelloWorld", b"hello world"),
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
+        let envelope = br#"{"payload":"aGVsbG8gd29ybGQ=","payloadType":"http://example.com/HelloWorld","signatures":[{"sig":"A3JqsQGtVsJ2O2xqrI5IcnXip5GToJ3F+FnZ+O88SjtR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA=="}]}"#;
+        assert!(Envelope::parse(envelope).is_err());
     }
 
     #[test]

@@ -220,6 +220,11 @@ impl FederationId {
     pub fn journal_origin(&self, agency: &AgencyId, year: i32) -> String {
         format!("jingwei/{self}/journal/{agency}/{year}")
     }
+
+    /// The name under which an agency's witness co-signs others' logs.
+    pub fn witness_name(&self, agency: &AgencyId) -> String {
+        format!("jingwei/{self}/witness/{agency}")
+    }
 }
 
 impl FromStr for FederationId {

@@ -20,12 +20,14 @@ pub mod key;
 pub mod leaf;
 pub mod merkle;
 pub mod note;
+pub mod policy;
 pub mod state;
 pub mod statement;
 pub mod tile;
 pub mod time;
 pub mod tlog_proof;
 pub mod wire;
+pub mod witness;
 
 /// The start of a stranger's text, short enough to repeat in an error message.
 pub(crate) fn excerpt(text: &str) -> String {

@@ -64,19 +64,27 @@ impl<'a> CheckpointKeys<'a> {
         }
     }
 
-    /// When each witness that has co-signed did so. A false signature refuses the whole note.
-    fn witness_times(&self, note: &Note) -> Result<Vec<Time>, NoteError> {
-        let mut times = Vec::new();
-        for (i, witness) in self.witnesses.iter().enumerate() {
+    /// The keys of the witnesses that count for this log.
+    pub fn witness_keys(&self) -> Result<Vec<NoteKey>, NoteError> {
+        let mut keys: Vec<NoteKey> = Vec::new();
+        for witness in self.witnesses {
             // However often a key is listed, it is one witness.
-            if self.witnesses[..i]
-                .iter()
-                .any(|other| other.key == witness.key)
+            if keys.iter().any(|other| *other.public() == witness.key)
+                || is_own(self.origin, &witness.name)
             {
                 continue;
             }
             let public = witness.key.clone();
-            let key = NoteKey::new(&*witness.name, Algorithm::CosignatureV1, public)?;
+            let name = &*witness.name;
+            keys.push(NoteKey::new(name, Algorithm::CosignatureV1, public)?);
+        }
+        Ok(keys)
+    }
+
+    /// When each witness that has co-signed did so. A false signature refuses the whole note.
+    fn witness_times(&self, note: &Note) -> Result<Vec<Time>, NoteError> {
+        let mut times = Vec::new();
+        for key in self.witness_keys()? {
             match verify_cosignature(note, &key) {
                 Ok(time) => times.push(time),
                 Err(NoteError::Unsigned(_)) => {}
@@ -85,4 +93,19 @@ impl<'a> CheckpointKeys<'a> {
         }
         Ok(times)
     }
+}
+
+/// Whether a witness is run by the agency whose log it is, by their names: it does not count there.
+///
+/// Journals are `jingwei/<federation>/journal/<agency>/<year>`, and an agency's witness is
+/// `jingwei/<federation>/witness/<agency>`.
+pub fn is_own(origin: &str, witness: &str) -> bool {
+    let owner = |text: &str, kind: &str| -> Option<(String, String)> {
+        let mut parts = text.split('/');
+        let ours = parts.next() == Some("jingwei");
+        let (federation, found) = (parts.next()?, parts.next()?);
+        let agency = parts.next()?;
+        (ours && found == kind).then(|| (federation.to_owned(), agency.to_owned()))
+    };
+    owner(origin, "journal").is_some_and(|log| owner(witness, "witness") == Some(log))
 }
