@@ -23,7 +23,7 @@ pub struct HostedAgency {
     /// Signs its journal's checkpoints.
     pub journal: Arc<SecretKey>,
     /// Co-signs others' logs.
-    pub witness: SecretKey,
+    pub witness: Arc<SecretKey>,
 }
 
 /// A hosted agency could not be made or loaded.
@@ -73,7 +73,7 @@ impl HostedAgency {
         let agency = HostedAgency {
             signing: SigningKey::load_or_create(&dir)?,
             journal: Arc::new(keyfile::load_or_create(&dir.join("journal.pem"))?),
-            witness: keyfile::load_or_create(&dir.join("witness.pem"))?,
+            witness: Arc::new(keyfile::load_or_create(&dir.join("witness.pem"))?),
             profile,
         };
         // The profile comes last: with it the agency is there, without it nothing is.
@@ -126,7 +126,7 @@ impl HostedAgency {
             },
             signing: SigningKey::load(dir)?,
             journal: Arc::new(keyfile::load(&dir.join("journal.pem"))?),
-            witness: keyfile::load(&dir.join("witness.pem"))?,
+            witness: Arc::new(keyfile::load(&dir.join("witness.pem"))?),
         })
     }
 }

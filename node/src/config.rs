@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use jingwei_proto::id::AgencyId;
 use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::settings::{ByteSize, Settings, SettingsErrors};
 use jingwei_registry::telemetry::LogSettings;
+use jingwei_registry::witness::home::Watched;
 use tokio::sync::Semaphore;
 
 use crate::query::limits::Limits;
@@ -21,6 +23,8 @@ pub struct Config {
     pub address: Option<String>,
     /// Where `/metrics` is served over plain HTTP; nowhere by default.
     pub metrics: Option<SocketAddr>,
+    /// Whether and what the node co-signs as a witness.
+    pub witness: WitnessSettings,
     /// Limits of one query, asked here or answered here.
     pub query: Limits,
     /// What all queries may use together.
@@ -33,6 +37,17 @@ pub struct Config {
     pub upload: u64,
     /// How to log.
     pub log: LogSettings,
+}
+
+/// The node as a witness of logs.
+#[derive(Debug, Clone, Default)]
+pub struct WitnessSettings {
+    /// Where checkpoints are submitted to it, over plain HTTP; nowhere by default.
+    pub listen: Option<SocketAddr>,
+    /// The hosted agency whose witness key co-signs; by default the only one.
+    pub agency: Option<AgencyId>,
+    /// Logs beside the federation's own.
+    pub logs: Vec<Watched>,
 }
 
 /// What one agency may have under way at a provider.
@@ -63,6 +78,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7100)),
             address: None,
             metrics: None,
+            witness: WitnessSettings::default(),
             query: Limits::default(),
             seats: SeatLimits::default(),
             clients: ServeLimits::default(),
@@ -88,6 +104,11 @@ impl Config {
             listen: settings.get("listen", default.listen),
             address: settings.optional("address"),
             metrics: settings.optional("metrics"),
+            witness: WitnessSettings {
+                listen: settings.optional("witness.listen"),
+                agency: settings.optional("witness.agency"),
+                logs: settings.list("witness.logs"),
+            },
             query: Limits {
                 memory: bytes(&mut settings, "query.memory", query.memory),
                 time: Duration::from_secs(settings.get("query.seconds", seconds)),

@@ -6,6 +6,7 @@
 //! DIR/agencies/<id>/                 keys and profile of each agency that the node hosts
 //! DIR/federation.json                which federation, pinned by its root
 //! DIR/replica/                       verified replica of the registry's log, and its index
+//! DIR/witness/                       the newest checkpoint that it has co-signed of each log
 //! DIR/data/<sha256>.parquet          published data, immutable
 //! DIR/publications/<id>/<name>.json  what was published from what, and what is under way
 //! DIR/journal/<id>/<year>/           records of exchanges
@@ -70,6 +71,11 @@ impl Home {
     /// The replica of the registry's log.
     pub fn replica(&self) -> PathBuf {
         self.0.join("replica")
+    }
+
+    /// What the node has co-signed as a witness.
+    pub fn witness(&self) -> PathBuf {
+        self.0.join("witness")
     }
 
     /// Published data.

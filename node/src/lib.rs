@@ -33,3 +33,4 @@ pub mod query;
 pub mod serve;
 pub mod signing;
 pub mod store;
+mod witness;

@@ -57,6 +57,7 @@ impl Node {
             .await
             .map_err(|error| failed(&format!("{}: {error}", self.home.socket().display())))?;
         let local = with_request_ids(self.local_routes());
+        let witness = self.open_witness().await?;
         exchange::resume(&self);
         let shutdown = self.shutdown.clone();
         let limits = ServeLimits {
@@ -82,6 +83,7 @@ impl Node {
             ),
             serve::serve_unix(socket, local, limits, shutdown.clone()),
             self.serve_metrics(),
+            self.serve_witness(witness),
         );
         let _ = tokio::join!(following, announcing, resuming);
         let _ = std::fs::remove_file(self.home.socket());

@@ -54,8 +54,9 @@ fn digests(base64: &[String]) -> Option<Vec<Digest>> {
     base64.iter().map(|text| digest(text)).collect()
 }
 
-/// Two empty trees of one root, which is not the root of the empty tree.
-const OTHER_EMPTY_TREE: &str = "consistency/additional/sizes-are-equal-zero-and-proof-is-empty";
+/// Two trees of one size and one root, where that root is a text of other length than a hash: they
+/// are equal there, and are no roots here.
+const NO_ROOTS: &str = "consistency/additional/sizes-are-equal-one-and-proof-is-empty";
 
 /// The published entries' tree, each complete subtree hashed when it is asked for.
 struct Published(Vec<Digest>);
@@ -140,12 +141,12 @@ fn consistency_proofs() {
             Some((old, new, digests(&case.proof)?))
         })();
         let Some((old_root, new_root, proof)) = parts else {
-            assert!(case.want_err, "{}", case.file);
+            let known = case.file == NO_ROOTS;
+            assert!(case.want_err || known, "{}", case.file);
             continue;
         };
         let verdict = merkle::verify_consistency(old, new, &old_root, &new_root, &proof);
-        let want_err = case.want_err || case.file == OTHER_EMPTY_TREE;
-        assert_eq!(verdict.is_err(), want_err, "{}", case.file);
+        assert_eq!(verdict.is_err(), case.want_err, "{}", case.file);
         if verdict.is_ok() && vectors().roots.get(new as usize) == Some(&new_root) {
             made += 1;
             let own = merkle::consistency_proof(&tree, old, new);

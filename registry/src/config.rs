@@ -7,6 +7,7 @@ use crate::quota::SubmitLimits;
 use crate::serve::ServeLimits;
 use crate::settings::{Settings, SettingsErrors};
 use crate::telemetry::LogSettings;
+use crate::witness::client::WitnessAddress;
 
 /// What can be set.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Config {
     pub clients: ServeLimits,
     /// What may be submitted.
     pub submit: SubmitLimits,
+    /// Where the witnesses are that the root document names.
+    pub witnesses: Vec<WitnessAddress>,
     /// How to log.
     pub log: LogSettings,
 }
@@ -39,6 +42,7 @@ impl Config {
             metrics: settings.get("metrics", true),
             clients: ServeLimits::read(&mut settings),
             submit: SubmitLimits::read(&mut settings),
+            witnesses: settings.list("witnesses"),
             log: LogSettings::read(&mut settings),
         };
         settings.finish()?;

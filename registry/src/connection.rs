@@ -104,6 +104,7 @@ impl Part {
         };
         let accepted = self.early(async {
             let config = match tls {
+                TlsMode::Plain => return Ok(Err(stream)),
                 TlsMode::PlainAndTls(_) if !begins_tls(&stream).await? => return Ok(Err(stream)),
                 TlsMode::Required(config) | TlsMode::PlainAndTls(config) => config,
             };

@@ -6,7 +6,10 @@ use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{FederationId, IdError};
 use jingwei_proto::key::{SecretKey, Signer};
-use jingwei_proto::statement::{Head, Predicate, RegistryKeys, Root, Statement};
+use jingwei_proto::note::{Algorithm, NoteKey};
+use jingwei_proto::statement::{
+    Head, Predicate, RECOVERY_DELAY, RegistryKeys, Root, Statement, Witness,
+};
 use jingwei_proto::time::Time;
 
 use crate::disk::Disk;
@@ -49,32 +52,101 @@ pub enum FoundError {
     /// The log could not be begun.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// More witnesses must sign than there are.
+    #[error("{quorum} of {witnesses} witnesses cannot co-sign")]
+    Quorum {
+        /// Witnesses.
+        witnesses: usize,
+        /// How many must sign.
+        quorum: u64,
+    },
+    /// A key that is named as a witness's is none, or is named twice.
+    #[error(
+        "{0} is not a witness's key of its own: expected NAME+HASH+KEY as ‘jingwei-registry witness init’ prints it, each once"
+    )]
+    Witness(String),
+    /// The configuration could not be written.
+    #[error("{path}: {source}")]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
 }
 
-/// Makes the keys of a federation called `name` in `dir`, of whose `keys` root keys `threshold`
-/// must sign, and begins its log with the root document. A superior's recovery of an agency's key
-/// takes effect after `recovery_delay` seconds.
-pub fn found(
-    dir: &Path,
-    name: &str,
-    keys: u64,
-    threshold: u64,
-    recovery_delay: u64,
-    now: Time,
-    disk: Disk,
-) -> Result<Founded, FoundError> {
+/// What a new federation is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// How many root keys to make.
+    pub keys: u64,
+    /// How many of them must sign.
+    pub threshold: u64,
+    /// Seconds before a superior's recovery of an agency's key takes effect.
+    pub recovery_delay: u64,
+    /// The witnesses of its log, and where they are.
+    pub witnesses: Vec<(NoteKey, reqwest::Url)>,
+    /// How many of them must co-sign.
+    pub quorum: u64,
+}
+
+impl Plan {
+    /// Without witnesses: the registry's own cosigner dates the log.
+    pub fn new(name: &str, keys: u64, threshold: u64) -> Plan {
+        Plan {
+            name: name.to_owned(),
+            keys,
+            threshold,
+            recovery_delay: RECOVERY_DELAY,
+            witnesses: Vec::new(),
+            quorum: 0,
+        }
+    }
+
+    fn check(&self) -> Result<(), FoundError> {
+        let (keys, threshold) = (self.keys, self.threshold);
+        if threshold == 0 || threshold > keys || keys > 32 {
+            return Err(FoundError::Threshold { keys, threshold });
+        }
+        for (i, (key, _)) in self.witnesses.iter().enumerate() {
+            let same =
+                |other: &NoteKey| other.public() == key.public() || other.name() == key.name();
+            let twice = self.witnesses[..i].iter().any(|(other, _)| same(other));
+            if key.algorithm() != Algorithm::CosignatureV1 || twice {
+                return Err(FoundError::Witness(key.to_string()));
+            }
+        }
+        let (witnesses, quorum) = (self.witnesses.len(), self.quorum);
+        if quorum > witnesses as u64 {
+            return Err(FoundError::Quorum { witnesses, quorum });
+        }
+        Ok(())
+    }
+
+    /// The lines of `registry.toml` that say where the witnesses are.
+    fn settings(&self) -> String {
+        let lines = self.witnesses.iter().map(|(key, url)| {
+            let address = format!("{} {url}", key.name());
+            format!("    {},\n", toml::Value::from(address))
+        });
+        format!("witnesses = [\n{}]\n", lines.collect::<String>())
+    }
+}
+
+/// Makes the keys of a federation in `dir`, and begins its log with the root document.
+pub fn found(dir: &Path, plan: &Plan, now: Time, disk: Disk) -> Result<Founded, FoundError> {
     let paths = Paths::new(dir);
     if paths.log().exists() || paths.root_keys().exists() {
         return Err(FoundError::Exists(dir.to_owned()));
     }
-    if threshold == 0 || threshold > keys || keys > 32 {
-        return Err(FoundError::Threshold { keys, threshold });
-    }
-    let federation = FederationId::new(name, rand::random())?;
+    plan.check()?;
+    let federation = FederationId::new(&plan.name, rand::random())?;
     keyfile::create_private_dir(dir)?;
     keyfile::create_private_dir(&paths.keys())?;
     keyfile::create_private_dir(&paths.root_keys())?;
-    let root_keys: Vec<(PathBuf, SecretKey)> = (1..=keys)
+    let root_keys: Vec<(PathBuf, SecretKey)> = (1..=plan.keys)
         .map(|n| {
             let path = paths.root_keys().join(format!("{n}.pem"));
             keyfile::create(&path).map(|key| (path, key))
@@ -97,17 +169,24 @@ pub fn found(
                 .iter()
                 .map(|(_, key)| key.public().clone())
                 .collect(),
-            threshold,
+            threshold: plan.threshold,
             registry: RegistryKeys {
                 origin: federation.registry_origin(1),
                 log: log.public().clone(),
                 cosigner: cosigner.public().clone(),
                 tls: tls.id,
             },
-            witnesses: Vec::new(),
-            quorum: 0,
+            witnesses: plan
+                .witnesses
+                .iter()
+                .map(|(key, _)| Witness {
+                    name: key.name().to_owned(),
+                    key: key.public().clone(),
+                })
+                .collect(),
+            quorum: plan.quorum,
             rules: jingwei_proto::state::RULES,
-            recovery_delay,
+            recovery_delay: plan.recovery_delay,
             continues: None,
             consents: Vec::new(),
         }),
@@ -116,14 +195,33 @@ pub fn found(
         .iter()
         .map(|(_, key)| key as &dyn Signer)
         .collect();
-    let envelope = sign_together(&proposal, &signers, threshold);
+    let envelope = sign_together(&proposal, &signers, plan.threshold);
     let root = envelope.payload_digest();
+    if !plan.witnesses.is_empty() {
+        write_settings(&paths.settings(), &plan.settings(), &disk)?;
+    }
     Registry::begin(dir, envelope, now, disk)?;
     Ok(Founded {
         federation,
         root,
         root_keys: root_keys.into_iter().map(|(path, _)| path).collect(),
     })
+}
+
+/// Adds to the configuration where the witnesses are; what stands there already stays.
+fn write_settings(path: &Path, lines: &str, disk: &Disk) -> Result<(), FoundError> {
+    let failed = |source| FoundError::Settings {
+        path: path.to_owned(),
+        source,
+    };
+    let before = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    // Above everything else, since below a table's head they would belong to that table.
+    disk.replace(path, format!("{lines}{before}").as_bytes())
+        .map_err(failed)
 }
 
 /// A statement that `threshold` of `signers` agree on: the first signs, the others consent.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bodies::HeldBytes;
 use crate::connection::refusal;
-use crate::log::LogReader;
+use crate::log::{LogError, LogReader};
 use crate::telemetry::Metrics;
 use crate::visitors::Visit;
 
@@ -83,6 +83,8 @@ async fn checkpoint(State(mut served): State<Served>, Query(query): Query<Wait>)
     }
     match served.log.checkpoint_note() {
         Ok(note) => file(note.into_bytes(), "text/plain; charset=utf-8", "no-cache"),
+        // A new log waits for its first quorum.
+        Err(LogError::Empty { .. }) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         Err(error) => broken(&error),
     }
 }

@@ -38,6 +38,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod meter;
 pub mod opening;
+pub mod publishing;
 pub mod queue;
 pub mod quota;
 pub mod registry;
@@ -55,6 +56,7 @@ pub mod tls;
 pub mod unix_socket;
 pub mod view;
 pub mod visitors;
+pub mod witness;
 
 #[cfg(test)]
 mod transport_tests;

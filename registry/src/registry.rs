@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::{Envelope, EnvelopeError};
@@ -20,6 +21,7 @@ use jingwei_proto::state::{self, RootRecord};
 use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_proto::time::Time;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -33,6 +35,8 @@ use crate::sequencer::{LogKeys, Sequencer};
 use crate::serve::{self, ServeLimits, TlsMode};
 use crate::telemetry::Metrics;
 use crate::tls::{self, ClientKeys, Identity};
+use crate::witness::client::WitnessAddress;
+use crate::witness::rounds::Gate;
 use crate::{http, service};
 
 /// Where a registry keeps its things.
@@ -113,6 +117,22 @@ pub enum OpenError {
     Start(String),
 }
 
+/// A witness has shown that this log is not the newest copy, or not the only one.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error(
+    "the registry has stopped, since it must not sign: {0}; bring back the newest copy of the log directory, or let a replica take over"
+)]
+pub struct Halted(String);
+
+impl Halted {
+    fn by(gate: &Gate) -> Result<(), Halted> {
+        match gate {
+            Gate::Halted(reason) => Err(Halted(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// An open registry.
 pub struct Registry {
     root: Digest,
@@ -145,13 +165,29 @@ impl Registry {
             envelope: Some(root.to_bytes()),
         };
         let clock: Clock = Arc::new(move || now);
-        log.append_and_publish(&[entry], |checkpoint| keys.seal(checkpoint, &clock))
-            .map_err(|error| OpenError::Append(error.to_string()))?;
+        log.append(&[entry], |checkpoint| {
+            keys.sign(checkpoint, body.quorum, &clock)
+        })
+        .map_err(|error| OpenError::Append(error.to_string()))?;
+        if body.quorum == 0 {
+            // Otherwise it is published when the registry is served and a quorum has signed.
+            log.publish_sealed()?;
+        }
         Ok(())
     }
 
     /// Opens the registry in `dir`. A normal start and recovery after a crash are the same.
     pub fn open(dir: &Path, clock: Clock, disk: Disk) -> Result<Registry, OpenError> {
+        Registry::open_with(dir, clock, disk, Vec::new())
+    }
+
+    /// As [`Registry::open`], where witnesses co-sign the log; `witnesses` says where they are.
+    pub fn open_with(
+        dir: &Path,
+        clock: Clock,
+        disk: Disk,
+        witnesses: Vec<WitnessAddress>,
+    ) -> Result<Registry, OpenError> {
         let paths = Paths::new(dir);
         if let Err(error) = std::fs::metadata(paths.log()) {
             return Err(match error.kind() {
@@ -161,8 +197,7 @@ impl Registry {
         }
         let lock = DirLock::acquire(dir)?;
         let root = read_root(&paths)?;
-        let mut log = Log::open(&paths.log(), disk, &root.origin)?;
-        log.publish_sealed()?;
+        let log = Log::open(&paths.log(), disk, &root.origin)?;
         let reader = log.reader();
         let (index, rejected) = Index::open(&paths.index(), &log.committed())?;
         for entry in rejected {
@@ -184,8 +219,9 @@ impl Registry {
         let tls =
             tls::server_config_with(identity.clone(), members).map_err(|error| starting(&error))?;
         let ring = Box::new(ring.presenting(identity));
-        let (sequencer, writer) = Sequencer::start(log, index.clone(), keys, ring, clock)
-            .map_err(|error| starting(&error))?;
+        let (sequencer, writer) =
+            Sequencer::start(log, index.clone(), keys, ring, clock, witnesses)
+                .map_err(|error| starting(&error))?;
         Ok(Registry {
             root: root.digest,
             record,
@@ -228,15 +264,29 @@ impl Registry {
         &self.sequencer
     }
 
-    /// Serves reads over HTTP and submissions over TLS on one port until `shutdown`; everything
-    /// that was acknowledged is durable then.
+    /// Waits until the witnesses have confirmed what is committed, up to `patience`. The log can be
+    /// read without that, but takes nothing in.
+    pub async fn confirmed(&self, patience: Duration) -> Result<(), Halted> {
+        let mut gate = self.sequencer.gate();
+        let confirmed = gate.wait_for(|gate| matches!(gate, Gate::Open | Gate::Halted(_)));
+        match tokio::time::timeout(patience, confirmed).await {
+            Ok(Ok(gate)) => Halted::by(&gate),
+            _ => Ok(()),
+        }
+    }
+
+    /// Serves reads over HTTP and submissions over TLS on one port until `shutdown`, or until a
+    /// witness shows that this log must not go on; everything that was acknowledged is durable
+    /// then.
     pub async fn serve(
         self,
         listener: TcpListener,
         metrics: Option<&'static Metrics>,
         limits: ServeLimits,
         shutdown: CancellationToken,
-    ) {
+    ) -> Result<(), Halted> {
+        let gate = self.sequencer.gate();
+        let halting = tokio::spawn(stop_when_halted(gate.clone(), shutdown.clone()));
         let router = http::router(
             self.reader.clone(),
             self.sequencer.size(),
@@ -257,6 +307,16 @@ impl Registry {
         let writer = self.writer;
         // Joining blocks, and the writer ends as soon as its last batch is committed.
         let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        halting.abort();
+        let last = gate.borrow().clone();
+        Halted::by(&last)
+    }
+}
+
+async fn stop_when_halted(mut gate: watch::Receiver<Gate>, shutdown: CancellationToken) {
+    let halted = gate.wait_for(|gate| matches!(gate, Gate::Halted(_))).await;
+    if halted.is_ok() {
+        shutdown.cancel();
     }
 }
 
@@ -271,6 +331,7 @@ fn log_keys(paths: &Paths, origin: String) -> Result<LogKeys, OpenError> {
 struct FirstRoot {
     digest: Digest,
     origin: String,
+    record: RootRecord,
 }
 
 /// The digest of the first root of the registry in a directory that another process may be
@@ -278,6 +339,11 @@ struct FirstRoot {
 pub fn first_root(paths: &Paths) -> Result<(Digest, String), OpenError> {
     let root = read_root(paths)?;
     Ok((root.digest, root.origin))
+}
+
+/// The first root document itself.
+pub fn first_record(paths: &Paths) -> Result<RootRecord, OpenError> {
+    Ok(read_root(paths)?.record)
 }
 
 /// The first root document, read from the log's stored bytes.
@@ -295,6 +361,7 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
         .ok_or_else(|| OpenError::Root("it is another statement".into()))?;
     Ok(FirstRoot {
         digest: envelope.payload_digest(),
-        origin: record.registry.origin,
+        origin: record.registry.origin.clone(),
+        record,
     })
 }

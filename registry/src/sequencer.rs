@@ -13,22 +13,27 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use jingwei_proto::checkpoint::{self, Checkpoint, CheckpointError};
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::{PublicKey, SecretKey, Signer};
+use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
-use jingwei_proto::state::{ApplyError, KeyRecord, Lookup, Rejection, keys, record as record_of};
-use jingwei_proto::statement::{Predicate, RegistryKeys, Statement};
+use jingwei_proto::state::{
+    ApplyError, KeyRecord, Lookup, Rejection, RootRecord, keys, record as record_of,
+};
+use jingwei_proto::statement::{Predicate, RegistryKeys, Root, Statement};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index, IndexError};
-use crate::log::{Entry, Log, LogReader};
+use crate::log::{Entry, Log, LogError, LogReader};
+pub use crate::publishing::LogKeys;
+use crate::publishing::{Coverage, PATIENCE, Publishing};
 use crate::queue::{self, Full};
 use crate::quota::{self, Payer, Quotas, SubmitLimits};
 use crate::visitors::Network;
+use crate::witness::client::WitnessAddress;
+use crate::witness::rounds::Gate;
 
 /// Statements in one commit; a larger batch would make the first wait for the last.
 const BATCH: usize = 1_024;
@@ -39,48 +44,6 @@ const OVERHEAD: usize = 1_024;
 
 /// What every root document contains.
 const ROOT: &str = "urn:jingwei:root:v1";
-
-/// The keys that a registry signs its log's checkpoints with.
-#[derive(Debug)]
-pub struct LogKeys {
-    /// The log's origin.
-    pub origin: String,
-    /// Signs.
-    pub log: SecretKey,
-    /// Dates, where no witness does.
-    pub cosigner: SecretKey,
-}
-
-impl LogKeys {
-    /// Whether these are the keys that a root document names.
-    pub fn are_of(&self, root: &RegistryKeys) -> bool {
-        *self.log.public() == root.log && *self.cosigner.public() == root.cosigner
-    }
-
-    /// A note signed with these keys and with the next ones: the first checkpoint that covers a
-    /// new root is read by those who know it already, and by those who are about to.
-    fn seal_with_next(
-        &self,
-        next: Option<&LogKeys>,
-        checkpoint: &Checkpoint,
-        clock: &Clock,
-    ) -> Result<String, CheckpointError> {
-        let note = self.seal(checkpoint, clock)?;
-        let Some(next) = next.filter(|next| next.log.public() != self.log.public()) else {
-            return Ok(note);
-        };
-        let (_, signatures) = note.split_once("\n\n").unwrap_or_default();
-        Ok(next.seal(checkpoint, clock)? + signatures)
-    }
-
-    /// A signed and dated note of the checkpoint.
-    pub fn seal(&self, checkpoint: &Checkpoint, clock: &Clock) -> Result<String, CheckpointError> {
-        let mut note = checkpoint.sign(&self.log)?;
-        let cosignature = checkpoint::cosign(&note.text, &self.origin, &self.cosigner, clock())?;
-        note.signatures.push(cosignature);
-        Ok(note.to_string())
-    }
-}
 
 /// Where a registry finds the keys that a new root names.
 pub trait KeyRing: Send {
@@ -102,7 +65,7 @@ pub struct Accepted {
 
 struct Submission {
     envelope: Envelope,
-    reply: oneshot::Sender<Result<Accepted, Fault>>,
+    reply: oneshot::Sender<Result<u64, Fault>>,
 }
 
 /// The way to the writer: who pays is found out here, side by side, before anything waits.
@@ -112,31 +75,26 @@ pub struct Sequencer {
     quotas: Arc<Quotas>,
     index: Index,
     log: LogReader,
-    size: watch::Receiver<u64>,
+    coverage: Coverage,
 }
 
 impl Sequencer {
     /// Starts the writer's thread, which ends when the last `Sequencer` is dropped. `ring` has
-    /// the keys that a later root may name.
+    /// the keys that a later root may name, and `witnesses` says where those are that it names.
     pub fn start(
         log: Log,
         index: Index,
         keys: LogKeys,
         ring: Box<dyn KeyRing>,
         clock: Clock,
-    ) -> std::io::Result<(Sequencer, JoinHandle<()>)> {
+        witnesses: Vec<WitnessAddress>,
+    ) -> Result<(Sequencer, JoinHandle<()>), StartError> {
         let limits = SubmitLimits::default();
         let (queue, submissions) = queue::queue(limits.queue);
         let (reader, reading) = (log.reader(), index.clone());
-        let (published, size) = watch::channel(reader.size());
-        let writer = Writer {
-            log,
-            index,
-            keys,
-            ring,
-            clock,
-            published,
-        };
+        let root = index.root()?.ok_or(StartError::NoRoot)?;
+        let (log, coverage) = Publishing::start(log, root, keys, clock, witnesses)?;
+        let writer = Writer { log, index, ring };
         let thread = std::thread::Builder::new()
             .name("sequencer".into())
             .spawn(move || writer.run(submissions))?;
@@ -145,7 +103,7 @@ impl Sequencer {
             quotas: Arc::new(Quotas::new(&limits)),
             index: reading,
             log: reader,
-            size,
+            coverage,
         };
         Ok((sequencer, thread))
     }
@@ -201,6 +159,11 @@ impl Sequencer {
         bytes: usize,
         envelope: Envelope,
     ) -> Result<Accepted, Fault> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        // A new root may be what brings the quorum back.
+        if root_in(&envelope).is_none() {
+            self.coverage.open(deadline).await?;
+        }
         let (reply, answer) = oneshot::channel();
         self.queue
             .push(payer, bytes, Submission { envelope, reply })
@@ -216,7 +179,9 @@ impl Sequencer {
                 }
                 Full::Closed => stopped(),
             })?;
-        answer.await.unwrap_or_else(|_| Err(stopped()))
+        let index = answer.await.unwrap_or_else(|_| Err(stopped()))?;
+        let checkpoint = self.coverage.covered(index, deadline).await?;
+        Ok(Accepted { index, checkpoint })
     }
 
     /// The place of a statement that a published checkpoint covers already.
@@ -232,8 +197,30 @@ impl Sequencer {
 
     /// The published size of the log, and its changes.
     pub fn size(&self) -> watch::Receiver<u64> {
-        self.size.clone()
+        self.coverage.size()
     }
+
+    /// Whether the log takes in statements, and the changes of that.
+    pub fn gate(&self) -> watch::Receiver<Gate> {
+        self.coverage.gate()
+    }
+}
+
+/// The sequencer cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The index cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The log holds no root document.
+    #[error("the log holds no root document")]
+    NoRoot,
+    /// The log cannot be published.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The thread cannot be started.
+    #[error(transparent)]
+    Thread(#[from] std::io::Error),
 }
 
 fn unreadable(error: impl std::fmt::Display) -> Fault {
@@ -262,16 +249,26 @@ fn stopped() -> Fault {
         .advise("submit again when it is back; the same statement is never entered twice")
 }
 
-struct Writer {
-    log: Log,
-    index: Index,
-    keys: LogKeys,
-    ring: Box<dyn KeyRing>,
-    clock: Clock,
-    published: watch::Sender<u64>,
+fn unwritable(error: impl std::fmt::Display) -> Fault {
+    tracing::error!(%error, "the log or its index cannot be written");
+    cannot_write()
 }
 
-type Waiting = Vec<(oneshot::Sender<Result<Accepted, Fault>>, u64)>;
+fn halted(reason: &str) -> Fault {
+    Fault::new(
+        Blame::Unavailable,
+        format!("the registry signs nothing any more: {reason}"),
+    )
+    .advise("its engineer has to bring back the newest copy of the log")
+}
+
+struct Writer {
+    log: Publishing,
+    index: Index,
+    ring: Box<dyn KeyRing>,
+}
+
+type Waiting = Vec<(oneshot::Sender<Result<u64, Fault>>, u64)>;
 
 impl Writer {
     fn run(mut self, mut submissions: queue::Receiver<Payer, Submission>) {
@@ -332,15 +329,10 @@ impl Writer {
         } else {
             self.append(&entries, batch, next)
         };
-        let published = self.log.reader().checkpoint_note();
-        let checkpoint: Arc<str> = published.unwrap_or_default().into();
         for (reply, index) in waiting {
             // A submitter that went away will submit again, and get the same index.
             let _ = reply.send(match &result {
-                Ok(()) => Ok(Accepted {
-                    index,
-                    checkpoint: checkpoint.clone(),
-                }),
+                Ok(()) => Ok(index),
                 Err(fault) => Err(fault.clone()),
             });
         }
@@ -349,39 +341,39 @@ impl Writer {
     /// Finishes a commit that the disk cut off, and brings the index to the log's size: nothing
     /// may be admitted against a state that the log has left behind.
     fn catch_up(&mut self) -> Result<(), Fault> {
-        let unwritable = |error: &dyn std::fmt::Display| {
-            tracing::error!(%error, "the log or its index cannot be written");
-            cannot_write()
-        };
+        if let Some(reason) = self.log.halted() {
+            return Err(halted(&reason));
+        }
         if let Some(rules) = self.index.newer_rules() {
             return Err(too_old(rules));
         }
-        self.log.complete().map_err(|error| unwritable(&error))?;
-        self.log
-            .publish_sealed()
-            .map_err(|error| unwritable(&error))?;
-        let size = self.log.size();
-        if self.index.size().map_err(|error| unwritable(&error))? < size {
-            self.index
-                .catch_up(&self.log.committed())
-                .map_err(|error| unwritable(&error))?;
+        self.log.complete().map_err(unwritable)?;
+        if self.index.size().map_err(unwritable)? < self.log.size() {
+            let committed = self.log.committed();
+            self.index.catch_up(committed).map_err(unwritable)?;
         }
-        self.published.send_if_modified(|published| {
-            let grown = *published < size;
-            *published = size;
-            grown
-        });
+        self.show()?;
         if let Some(rules) = self.index.newer_rules() {
             return Err(too_old(rules));
         }
-        self.keep_keys().map_err(|error| unwritable(&error))
+        self.keep_keys().map_err(unwritable)
+    }
+
+    /// Brings what is committed before its readers, who go by the root in force.
+    fn show(&self) -> Result<(), Fault> {
+        self.log.show(Arc::new(self.root()?)).map_err(unwritable)
+    }
+
+    fn root(&self) -> Result<RootRecord, Fault> {
+        let root = self.index.root().map_err(unwritable)?;
+        root.ok_or_else(|| unwritable("the index holds no root document"))
     }
 
     /// Goes over to the keys that the root in force names, after a commit that brought one in.
     fn keep_keys(&mut self) -> Result<(), String> {
         let root = self.index.root().map_err(|error| error.to_string())?;
-        if let Some(root) = root.filter(|root| !self.keys.are_of(&root.registry)) {
-            self.keys = self.ring.keys_of(&root.registry)?;
+        if let Some(root) = root.filter(|root| !self.log.keys().are_of(&root.registry)) {
+            self.log.go_over_to(self.ring.keys_of(&root.registry)?);
             self.ring.in_force(&root.registry);
         }
         Ok(())
@@ -393,29 +385,24 @@ impl Writer {
         batch: Batch<'_>,
         next: Option<Box<NewRoot>>,
     ) -> Result<(), Fault> {
-        let (keys, clock) = (&self.keys, &self.clock);
-        let next_keys = next.as_ref().map(|next| &next.keys);
-        let sealed = self.log.append_and_publish(entries, |checkpoint| {
-            keys.seal_with_next(next_keys, checkpoint, clock)
-        });
-        let size = self.log.size();
-        if let Err(error) = sealed {
-            tracing::error!(%error, "the log could not be written");
-            return Err(cannot_write());
-        }
-        if let Err(error) = batch.write(size) {
-            // The log has the entries; the index catches up from it before the next batch.
-            tracing::error!(%error, "the index could not be written");
-        }
+        let (quorum, keys) = match &next {
+            Some(next) => (next.quorum, Some(&next.keys)),
+            None => (self.root()?.quorum, None),
+        };
+        self.log.commit(entries, quorum, keys).map_err(unwritable)?;
         metrics::counter!("jingwei_registry_entries_total").increment(entries.len() as u64);
+        if let Err(error) = batch.write(self.log.size()) {
+            // The log has the entries, and the index catches up from it.
+            tracing::error!(%error, "the index could not be written");
+            return self.catch_up();
+        }
         if let Some(next) = next {
-            let NewRoot { keys, registry } = *next;
+            let NewRoot { keys, registry, .. } = *next;
             tracing::info!("a new root is in force");
-            self.keys = keys;
+            self.log.go_over_to(keys);
             self.ring.in_force(&registry);
         }
-        self.published.send_replace(size);
-        Ok(())
+        self.show()
     }
 
     fn admit(
@@ -432,15 +419,7 @@ impl Writer {
 
     /// The keys for the root that an envelope brings, if it brings one.
     fn new_root(&self, envelope: &Envelope) -> Result<Option<Box<NewRoot>>, Fault> {
-        // Roots are rare, and to parse each statement twice would not be cheap.
-        let text = std::str::from_utf8(envelope.payload()).unwrap_or_default();
-        if !text.contains(ROOT) {
-            return Ok(None);
-        }
-        let Ok(statement) = Statement::parse(envelope.payload()) else {
-            return Ok(None);
-        };
-        let Predicate::Root(root) = statement.predicate else {
+        let Some(root) = root_in(envelope) else {
             return Ok(None);
         };
         let keys = self.ring.keys_of(&root.registry).map_err(|missing| {
@@ -452,6 +431,7 @@ impl Writer {
         })?;
         Ok(Some(Box::new(NewRoot {
             keys,
+            quorum: root.quorum,
             registry: root.registry,
         })))
     }
@@ -468,9 +448,23 @@ enum Admitted {
     },
 }
 
+/// The root document that an envelope holds, if it holds one.
+fn root_in(envelope: &Envelope) -> Option<Root> {
+    // Roots are rare, and to parse each statement twice would not be cheap.
+    let text = std::str::from_utf8(envelope.payload()).ok()?;
+    if !text.contains(ROOT) {
+        return None;
+    }
+    match Statement::parse(envelope.payload()).ok()?.predicate {
+        Predicate::Root(root) => Some(root),
+        _ => None,
+    }
+}
+
 /// A root document, and the keys that sign after it.
 struct NewRoot {
     keys: LogKeys,
+    quorum: u64,
     registry: RegistryKeys,
 }
 

@@ -45,6 +45,8 @@ pub enum TlsMode {
     /// TLS, or plain HTTP for whoever speaks that: one port for both, told apart by the first
     /// byte. Services that need more than static files ask for [`Secure`].
     PlainAndTls(Arc<ServerConfig>),
+    /// Plain HTTP only: for what is signed and asks nobody who he is.
+    Plain,
 }
 
 /// The key of the client's certificate, verified; `None` if it showed none.

@@ -59,6 +59,12 @@ impl View {
         self.replica.index()
     }
 
+    /// The checkpoint that was verified, as the signed note.
+    pub fn checkpoint(&self) -> Result<String, Fault> {
+        let note = self.replica.log().checkpoint_note();
+        note.map_err(|error| Fault::new(Blame::Internal, error.to_string()))
+    }
+
     /// The root in force.
     pub fn root(&self) -> Result<RootRecord, Fault> {
         let root = self.index().root();

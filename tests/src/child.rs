@@ -127,6 +127,20 @@ impl Child {
         self.process.id()
     }
 
+    /// Waits until it has ended by itself, and returns all that it has printed.
+    #[track_caller]
+    pub fn ended(mut self) -> Vec<String> {
+        let running = |lines: &mut Lines| lines.ended < 2;
+        let waited = self
+            .heard
+            .more
+            .wait_timeout_while(self.heard.lines(), PATIENCE, running);
+        let late = waited.map_or_else(|poisoned| poisoned.into_inner().1, |(_, late)| late);
+        assert!(!late.timed_out(), "{} did not end in time", self.name);
+        let _ = self.process.wait();
+        self.log()
+    }
+
     /// Ends it at once, as a power cut would for this process.
     pub fn kill9(mut self) {
         self.end();

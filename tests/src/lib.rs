@@ -4,6 +4,7 @@
 //! ```text
 //! Federation ─┬─ Registry     `jingwei-registry serve`, which can be killed and started again
 //!             └─ Node …       `jingwei serve`; commands are run against it as from a terminal
+//! Witness                     `jingwei-registry witness`
 //! LyingRegistry, LyingPeer    servers in this process that hold real keys and lie
 //! BareAsker                   an agency whose messages the test writes by itself
 //! reading                     the log's files read by code that shares nothing with the product
@@ -27,8 +28,10 @@ pub mod registry;
 pub mod seeded;
 pub mod shared;
 pub mod snapshots;
+pub mod witness;
 
 pub use federation::Federation;
 pub use node::Node;
 pub use programs::Ran;
 pub use registry::Registry;
+pub use witness::Witness;

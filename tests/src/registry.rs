@@ -29,12 +29,14 @@ pub struct Registry {
 impl Registry {
     /// Founds a federation in `dir` with `jingwei-registry init`.
     pub fn found(dir: &Path, name: &str) -> Registry {
-        let ran = Ran::run(
-            command("jingwei-registry")
-                .args(["init", "--name", name, "--dir"])
-                .arg(dir),
-        )
-        .ok();
+        Registry::found_with(dir, name, &[])
+    }
+
+    /// As [`Registry::found`], with further options of `init`.
+    pub fn found_with(dir: &Path, name: &str, options: &[&str]) -> Registry {
+        let mut init = command("jingwei-registry");
+        init.args(["init", "--name", name, "--dir"]).arg(dir);
+        let ran = Ran::run(init.args(options)).ok();
         Registry {
             dir: dir.to_owned(),
             address: free_address(),
@@ -54,6 +56,13 @@ impl Registry {
             "{place}"
         );
         child.line("root");
+    }
+
+    /// Starts it where it must refuse to, and returns what it said.
+    pub fn refuses_to_start(&self) -> Ran {
+        let mut serve = command("jingwei-registry");
+        serve.arg("serve").arg("--dir").arg(&self.dir);
+        Ran::run(serve.args(["--listen", &self.address.to_string()])).expect_code(1)
     }
 
     /// Starts it without waiting for anything.
@@ -77,6 +86,11 @@ impl Registry {
         if let Some(child) = self.child.take() {
             assert!(child.stop("TERM").success());
         }
+    }
+
+    /// Waits until it has ended by itself, and returns all that it has printed.
+    pub fn ended(&mut self) -> Vec<String> {
+        self.child.take().map(Child::ended).unwrap_or_default()
     }
 
     /// What it has printed since its start.

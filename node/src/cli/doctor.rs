@@ -202,6 +202,12 @@ fn print(status: &StatusResponse) {
         status.log_size,
         time(status.log_time)
     );
+    for cosigner in &status.cosigners {
+        say!("co-signed   {} by {}", time(cosigner.time), cosigner.name);
+    }
+    if !status.witness.is_empty() {
+        say!("witness     {}", status.witness);
+    }
     for agency in &status.agencies {
         let state = match (agency.enrolled, agency.announced) {
             (true, true) => "enrolled and announced",

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::{SecretKey, Signer};
-use jingwei_proto::statement::RECOVERY_DELAY;
 use jingwei_proto::statement::fingerprint;
 use jingwei_registry::clock;
 use jingwei_registry::connect::Patience;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::found::{found, sign_together};
+use jingwei_registry::found::{Plan, found, sign_together};
 use jingwei_registry::keyfile;
 use jingwei_registry::registry::{Paths, Registry};
 use jingwei_registry::serve::ServeLimits;
@@ -36,15 +35,8 @@ impl RunningRegistry {
     pub async fn found(dir: PathBuf) -> Result<RunningRegistry, Fault> {
         let founding = dir.clone();
         let founded = blocking(move || {
-            found(
-                &founding,
-                "demo",
-                3,
-                2,
-                RECOVERY_DELAY,
-                clock::system()(),
-                Disk::new(),
-            )
+            let plan = Plan::new("demo", 3, 2);
+            found(&founding, &plan, clock::system()(), Disk::new())
         })
         .await?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
@@ -69,7 +61,12 @@ impl RunningRegistry {
         let registry = blocking(move || Registry::open(&dir, clock::system(), Disk::new())).await?;
         let shutdown = CancellationToken::new();
         let limits = ServeLimits::default();
-        let task = tokio::spawn(registry.serve(listener, None, limits, shutdown.clone()));
+        let serving = registry.serve(listener, None, limits, shutdown.clone());
+        let task = tokio::spawn(async move {
+            if let Err(halted) = serving.await {
+                tracing::error!(%halted, "the demo's registry");
+            }
+        });
         self.running = Some((shutdown, task));
         Ok(())
     }

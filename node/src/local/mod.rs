@@ -10,13 +10,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
+use jingwei_proto::checkpoint::CheckpointKeys;
 use jingwei_proto::json;
+use jingwei_proto::note::Note;
 use jingwei_proto::statement::{Head, Predicate, Schema, Statement, fingerprint};
 use jingwei_proto::wire::node::{
-    ChangeAgencyRequest, ChangeAgencyResponse, DescribeRequest, DescribeResponse, EnrolRequest,
-    EnrolResponse, EnterSchemaRequest, EnterSchemaResponse, FindRequest, FindResponse,
-    HostedAgency, PublishRequest, PublishResponse, SqlRequest, SqlResponse, StatusRequest,
-    StatusResponse,
+    ChangeAgencyRequest, ChangeAgencyResponse, Cosigner, DescribeRequest, DescribeResponse,
+    EnrolRequest, EnrolResponse, EnterSchemaRequest, EnterSchemaResponse, FindRequest,
+    FindResponse, HostedAgency, PublishRequest, PublishResponse, SqlRequest, SqlResponse,
+    StatusRequest, StatusResponse,
 };
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
@@ -129,7 +131,29 @@ impl Node {
             registry_seen: standing.registry_seen.map_or(0, |time| time.seconds()),
             alarms,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            cosigners: self.cosigners(),
+            witness: self.witness_key(),
         }
+    }
+
+    /// Who has to co-sign the newest checkpoint that the replica holds, and has.
+    fn cosigners(&self) -> Vec<Cosigner> {
+        let (root, note) = (
+            self.replica.index().root(),
+            self.replica.log().checkpoint_note(),
+        );
+        let (Ok(Some(root)), Ok(note)) = (root, note) else {
+            return Vec::new();
+        };
+        let cosigners = Note::parse(note.as_bytes())
+            .and_then(|note| CheckpointKeys::of_root(&root).cosigners(&note));
+        let cosigners = cosigners.unwrap_or_default().into_iter();
+        cosigners
+            .map(|(key, time)| Cosigner {
+                name: key.name().to_owned(),
+                time: time.map_or(0, |time| time.seconds()),
+            })
+            .collect()
     }
 
     fn hosted_status(&self, agency: &crate::agency::HostedAgency) -> HostedAgency {

@@ -10,7 +10,7 @@ use jingwei_registry::clock;
 use jingwei_registry::disk::faults::full;
 use jingwei_registry::disk::{Disk, Faults, Operation};
 use jingwei_registry::enrolment::{Profile, Proposal, parse_territory, propose};
-use jingwei_registry::found::{found, sign_together};
+use jingwei_registry::found::{Plan, found, sign_together};
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::log::LogReader;
 use jingwei_registry::registry::Registry;
@@ -101,7 +101,11 @@ impl Stage {
     async fn new() -> Stage {
         let dir = tempfile::tempdir().unwrap();
         let (place, now) = (dir.path().join("registry"), clock::system());
-        let founded = found(&place, "test", 1, 1, 60, now(), Disk::new()).unwrap();
+        let plan = Plan {
+            recovery_delay: 60,
+            ..Plan::new("test", 1, 1)
+        };
+        let founded = found(&place, &plan, now(), Disk::new()).unwrap();
         let registry = Registry::open(&place, now.clone(), Disk::new()).unwrap();
         let (log, sequencer) = (registry.log().clone(), registry.sequencer().clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

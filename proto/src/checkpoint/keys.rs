@@ -52,7 +52,8 @@ impl<'a> CheckpointKeys<'a> {
             let time = verify_cosignature(&note, &self.cosigner_key()?)?;
             return Ok((checkpoint, time));
         }
-        let mut times = self.witness_times(&note)?;
+        let cosigners = self.cosigners(&note)?;
+        let mut times: Vec<Time> = cosigners.into_iter().filter_map(|(_, time)| time).collect();
         times.sort_by(|a, b| b.cmp(a));
         let quorum = usize::try_from(self.quorum).unwrap_or(usize::MAX);
         match times.get(quorum - 1) {
@@ -81,17 +82,19 @@ impl<'a> CheckpointKeys<'a> {
         Ok(keys)
     }
 
-    /// When each witness that has co-signed did so. A false signature refuses the whole note.
-    fn witness_times(&self, note: &Note) -> Result<Vec<Time>, NoteError> {
-        let mut times = Vec::new();
-        for key in self.witness_keys()? {
-            match verify_cosignature(note, &key) {
-                Ok(time) => times.push(time),
-                Err(NoteError::Unsigned(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(times)
+    /// Who has to co-sign, and when each has that did: the witnesses, or the cosigner where none
+    /// has to. A false signature refuses the whole note.
+    pub fn cosigners(&self, note: &Note) -> Result<Vec<(NoteKey, Option<Time>)>, NoteError> {
+        let keys = match self.quorum {
+            0 => vec![self.cosigner_key()?],
+            _ => self.witness_keys()?,
+        };
+        let time = |key: NoteKey| match verify_cosignature(note, &key) {
+            Ok(time) => Ok((key, Some(time))),
+            Err(NoteError::Unsigned(_)) => Ok((key, None)),
+            Err(error) => Err(error),
+        };
+        keys.into_iter().map(time).collect()
     }
 }
 

@@ -211,3 +211,44 @@ fn a_quorum_dates_the_checkpoint() {
         Err(CheckpointError::Quorum { found: 1, needed })
     );
 }
+
+#[test]
+fn an_agency_s_witness_does_not_count_for_its_own_journal() {
+    let (journal, log) = ("jingwei/x/journal/fr.bre/2026", secret(1));
+    let witness = |name: &str, seed| Witness {
+        name: name.to_owned(),
+        key: secret(seed).public().clone(),
+    };
+    let witnesses = [
+        witness("jingwei/x/witness/fr.bre", 2),
+        witness("jingwei/x/witness/fr.bre.35", 3),
+        witness("jingwei/y/witness/fr.bre", 4),
+    ];
+    let keys = CheckpointKeys {
+        origin: journal,
+        log: log.public(),
+        cosigner: log.public(),
+        witnesses: &witnesses,
+        quorum: 2,
+    };
+    let checkpoint = Checkpoint::new(journal, 0, crate::merkle::empty_root());
+    let signed = |own: &[(usize, u8)]| {
+        let mut note = checkpoint.sign(&log).unwrap();
+        for (at, seed) in own {
+            let name = &witnesses[*at].name;
+            let line = cosign(&note.text, name, &secret(*seed), time(10)).unwrap();
+            note.signatures.push(line);
+        }
+        note.to_string()
+    };
+    assert!(keys.verify(&signed(&[(1, 3), (2, 4)])).is_ok());
+    let own = keys.verify(&signed(&[(0, 2), (1, 3)]));
+    let needed = 2;
+    assert_eq!(own, Err(CheckpointError::Quorum { found: 1, needed }));
+    // Of the registry's log it is a witness like any other.
+    assert!(!is_own("jingwei/x/registry/1", &witnesses[0].name));
+    for name in ["w.example", "jingwei/x", "jingwei/x/journal/fr.bre", ""] {
+        assert!(!is_own(journal, name), "{name}");
+        assert!(!is_own(name, name), "{name}");
+    }
+}

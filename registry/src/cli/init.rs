@@ -1,15 +1,24 @@
 //! `jingwei-registry init`
 
+use jingwei_proto::note::{NoteKey, NoteKeyError};
 use jingwei_proto::statement::{RECOVERY_DELAY, fingerprint};
 use jingwei_registry::clock;
 use jingwei_registry::disk::Disk;
-use jingwei_registry::found::{FoundError, found};
+use jingwei_registry::found::{FoundError, Plan, found};
 use jingwei_registry::say;
+use jingwei_registry::witness::client::parse_url;
 
 use super::{Failure, Place, failed};
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  jingwei-registry init --dir registry --name my-land")]
+#[command(after_help = "\
+Examples:
+  jingwei-registry init --dir registry --name my-land
+  jingwei-registry init --dir registry --name my-land --quorum 2 \\
+      --witness \"$(cat w1/vkey)\" http://127.0.0.1:7201 \\
+      --witness \"$(cat w2/vkey)\" http://127.0.0.1:7202
+
+A witness co-signs each checkpoint of the log; begin one with ‘jingwei-registry witness init’.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -25,23 +34,26 @@ pub struct Arguments {
     /// Seconds before a superior's recovery of an agency's key takes effect
     #[arg(long, default_value_t = RECOVERY_DELAY, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_622_400))]
     recovery_delay: u64,
+    /// A witness's key, as ‘witness init’ prints it, and where checkpoints are submitted to it;
+    /// once for each witness
+    #[arg(long, num_args = 2, value_names = ["VKEY", "URL"], action = clap::ArgAction::Append)]
+    witness: Vec<String>,
+    /// How many witnesses must co-sign a checkpoint; by default more than half of them
+    #[arg(long, value_name = "K")]
+    quorum: Option<u64>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let dir = &arguments.place.dir;
-    let founded = found(
-        dir,
-        &arguments.name,
-        arguments.root_keys,
-        arguments.threshold,
-        arguments.recovery_delay,
-        clock::system()(),
-        Disk::new(),
-    )
-    .map_err(|error| match error {
-        FoundError::Name(_) | FoundError::Threshold { .. } => Failure::Usage(error.to_string()),
-        other => failed(other),
-    })?;
+    let founded = found(dir, &plan(arguments)?, clock::system()(), Disk::new()).map_err(
+        |error| match error {
+            FoundError::Name(_)
+            | FoundError::Threshold { .. }
+            | FoundError::Quorum { .. }
+            | FoundError::Witness(_) => Failure::Usage(error.to_string()),
+            other => failed(other),
+        },
+    )?;
     say!("federation  {}", founded.federation);
     say!("root        {}", fingerprint(&founded.root));
     say!("");
@@ -55,8 +67,42 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("  {}", path.display());
     }
     say!("");
+    if !arguments.witness.is_empty() {
+        say!("Tell the witnesses which log to co-sign: give each of them the policy that");
+        say!("  jingwei-registry policy --dir {}", shell(dir));
+        say!("prints, to be named with --policy.");
+        say!("");
+    }
     say!("Next: jingwei-registry serve --dir {}", shell(dir));
     Ok(())
+}
+
+fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
+    let mut witnesses = Vec::new();
+    for pair in arguments.witness.chunks(2) {
+        let [key, url] = pair else { continue };
+        let key: NoteKey = key
+            .parse()
+            .map_err(|error: NoteKeyError| Failure::Usage(format!("--witness {key}: {error}")))?;
+        let url = parse_url(url).ok_or_else(|| {
+            Failure::Usage(format!(
+                "‘{url}’ is not a witness's address; it looks like http://HOST:PORT"
+            ))
+        })?;
+        witnesses.push((key, url));
+    }
+    let majority = match witnesses.len() as u64 {
+        0 => 0,
+        witnesses => witnesses / 2 + 1,
+    };
+    Ok(Plan {
+        name: arguments.name.clone(),
+        keys: arguments.root_keys,
+        threshold: arguments.threshold,
+        recovery_delay: arguments.recovery_delay,
+        quorum: arguments.quorum.unwrap_or(majority),
+        witnesses,
+    })
 }
 
 /// A path as it must be typed in a shell.

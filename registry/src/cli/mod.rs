@@ -4,8 +4,11 @@ mod agency;
 mod enrol;
 mod init;
 mod keepers;
+mod policy;
 mod root;
 mod serve;
+mod status;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,6 +44,12 @@ enum What {
     Agency(agency::Arguments),
     /// Show the root document, or change it with the root keys
     Root(root::Arguments),
+    /// Print by which signatures the log's checkpoints are verified, as a C2SP tlog-policy
+    Policy(policy::Arguments),
+    /// Show the published checkpoint, and which witnesses have co-signed it and when
+    Status(status::Arguments),
+    /// Run a witness, which co-signs logs that it need not trust
+    Witness(witness::Arguments),
 }
 
 /// Where the registry lives, for every command.
@@ -80,6 +89,9 @@ pub fn run(command: Command) -> ExitCode {
         What::Enrol(arguments) => enrol::run(&arguments),
         What::Agency(arguments) => agency::run(&arguments).map_err(Failure::from),
         What::Root(arguments) => root::run(&arguments).map_err(Failure::from),
+        What::Policy(arguments) => policy::run(&arguments).map_err(Failure::from),
+        What::Status(arguments) => status::run(&arguments).map_err(Failure::from),
+        What::Witness(arguments) => witness::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

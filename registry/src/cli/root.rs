@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use jingwei_proto::key::{PublicKey, Signer};
+use jingwei_proto::note::{Algorithm, NoteKey};
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{
     Head, Predicate, RegistryKeys, Root, Statement, Witness, fingerprint,
@@ -68,8 +69,9 @@ struct Propose {
     /// Make a new log key, cosigner key and TLS key for the registry
     #[arg(long)]
     new_registry_keys: bool,
-    /// Replace the witnesses: a name and a public key
-    #[arg(long, value_name = "NAME=KEY", value_parser = witness)]
+    /// Replace the witnesses: a key as ‘witness init’ prints it, or a name and a public key. Where
+    /// they are stands in registry.toml
+    #[arg(long, value_name = "VKEY|NAME=KEY", value_parser = witness)]
     witness: Vec<Witness>,
     /// How many witnesses must co-sign
     #[arg(long, value_name = "N")]
@@ -120,7 +122,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
 }
 
 fn witness(text: &str) -> Result<Witness, String> {
-    let (name, key) = text.split_once('=').ok_or("a witness is NAME=KEY")?;
+    if let Ok(key) = text.parse::<NoteKey>()
+        && key.algorithm() == Algorithm::CosignatureV1
+    {
+        return Ok(Witness {
+            name: key.name().to_owned(),
+            key: key.public().clone(),
+        });
+    }
+    let (name, key) = text
+        .split_once('=')
+        .ok_or("a witness is NAME+HASH+KEY or NAME=KEY")?;
     Ok(Witness {
         name: name.to_owned(),
         key: key.parse().map_err(|error| format!("{error}"))?,

@@ -2,6 +2,7 @@
 
 use jingwei_registry::say;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use jingwei_proto::statement::fingerprint;
 use jingwei_registry::clock;
@@ -13,6 +14,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Place, failed};
+
+/// How long a start waits for the witnesses before it serves what they confirmed earlier.
+const CONFIRMED: Duration = Duration::from_secs(3);
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -38,15 +42,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
+    let dir = &arguments.place.dir;
+    // First of all, since what is counted before is lost.
+    let metrics = config.metrics.then(telemetry::metrics).flatten();
     let registry =
-        Registry::open(&arguments.place.dir, clock::system(), Disk::new()).map_err(failed)?;
+        Registry::open_with(dir, clock::system(), Disk::new(), config.witnesses).map_err(failed)?;
     registry.limit(&config.submit);
+    // An old copy is not even shown.
+    registry.confirmed(CONFIRMED).await.map_err(failed)?;
     let listen = arguments.listen.unwrap_or(config.listen);
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
     let address = listener.local_addr().map_err(failed)?;
-    let metrics = config.metrics.then(telemetry::metrics).flatten();
     say!(
         "registry of {} at http://{address}",
         registry.record().federation
@@ -56,11 +64,12 @@ async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
     tokio::spawn(stop_on_signal(shutdown.clone()));
     registry
         .serve(listener, metrics, config.clients, shutdown)
-        .await;
-    Ok(())
+        .await
+        .map_err(failed)
 }
 
-async fn stop_on_signal(shutdown: CancellationToken) {
+/// Stops in order at SIGTERM and at ^C.
+pub async fn stop_on_signal(shutdown: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         return;

@@ -4,7 +4,7 @@ use jingwei_proto::time::Time;
 
 use super::*;
 use crate::disk::Disk;
-use crate::found::found;
+use crate::found::{Plan, found};
 use crate::log::Log;
 use crate::registry::Paths;
 
@@ -12,7 +12,8 @@ use crate::registry::Paths;
 fn founded() -> (tempfile::TempDir, LogReader, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let (place, now) = (dir.path().join("registry"), Time::from_seconds(1).unwrap());
-    let founded = found(&place, "test", 1, 1, 60, now, Disk::new()).unwrap();
+    let plan = Plan::new("test", 1, 1);
+    let founded = found(&place, &plan, now, Disk::new()).unwrap();
     let paths = Paths::new(&place);
     let origin = founded.federation.registry_origin(1);
     let log = Log::open(&paths.log(), Disk::new(), &origin).unwrap();

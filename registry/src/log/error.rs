@@ -61,6 +61,9 @@ pub enum LogError {
         /// The log's size.
         size: u64,
     },
+    /// The threads that publish it cannot be started.
+    #[error("the log cannot be published: {0}")]
+    Threads(String),
     /// The log has no entry yet, so nothing was ever sealed.
     #[error("the log in {} is empty and has no checkpoint yet", .dir.display())]
     Empty {

@@ -21,3 +21,4 @@ mod membership;
 mod pair;
 mod readme;
 mod services;
+mod witnesses;

@@ -44,7 +44,7 @@ fn run_your_own_works_word_for_word() {
     );
     let mut script = blocks.join("\n");
     // The README's ports may be in use here.
-    for port in [7000, 7101, 7102] {
+    for port in [7000, 7001, 7101, 7102, 7201, 7202] {
         let here = free_address().port().to_string();
         assert!(
             script.contains(&format!("127.0.0.1:{port}")),
@@ -84,7 +84,14 @@ fn run_your_own_works_word_for_word() {
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     };
     if ran.code != 0 {
-        for log in ["registry.log", "national.log", "north.log"] {
+        for log in [
+            "registry.log",
+            "national.log",
+            "north.log",
+            "watched.log",
+            "w1.log",
+            "w2.log",
+        ] {
             let text = std::fs::read_to_string(dir.path().join(log)).unwrap_or_default();
             eprintln!("--- {log}\n{text}");
         }

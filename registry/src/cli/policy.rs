@@ -1,0 +1,44 @@
+//! `jingwei-registry policy`
+
+use std::io::Write as _;
+
+use jingwei_proto::checkpoint::CheckpointKeys;
+use jingwei_proto::policy::Policy;
+use jingwei_proto::state::RootRecord;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::registry::{Paths, first_record};
+
+use super::keepers::{Running, failed};
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Example:
+  jingwei-registry policy --dir registry > policy
+
+The text is a C2SP tlog-policy: it names the log's key, its witnesses' keys and the quorum. Witnesses
+read from it which log to co-sign, and any tool that knows the format verifies the log's checkpoints
+by it. It is made from the root in force; while the registry is not running, from the first one.")]
+pub struct Arguments {
+    #[command(flatten)]
+    running: Running,
+}
+
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
+    let root = root(&arguments.running)?;
+    let policy = Policy::of_log(&CheckpointKeys::of_root(&root)).map_err(failed)?;
+    let version = format!("# root document {}\n", root.chain.sequence);
+    // Whoever has closed the other end has seen enough.
+    let _ = std::io::stdout().write_all(&[version.as_bytes(), &policy.to_bytes()].concat());
+    Ok(())
+}
+
+/// Before its witnesses co-sign it for the first time, a log cannot be read over the network.
+fn root(running: &Running) -> Result<RootRecord, Fault> {
+    match running.view() {
+        Ok(view) => view.root(),
+        Err(fault) if fault.blame == Blame::Unavailable => {
+            first_record(&Paths::new(&running.place.dir)).map_err(failed)
+        }
+        Err(fault) => Err(fault),
+    }
+}
