@@ -14,11 +14,13 @@ mod archive;
 mod log;
 mod query;
 mod statement;
+mod witness;
 
 pub use archive::archive;
 pub use log::{bundle, checkpoint, merkle, note, tile_path, tlog_proof};
 pub use query::{border, id};
 pub use statement::{apply, envelope, json, leaf, statement};
+pub use witness::{policy, witness_request};
 
 /// A property by the name of its fuzz target and of its directory of seeds.
 pub type Target = (&'static str, fn(&[u8]));
@@ -36,7 +38,9 @@ pub const TARGETS: &[Target] = &[
     ("leaf", leaf),
     ("merkle", merkle),
     ("note", note),
+    ("policy", policy),
     ("statement", statement),
     ("tile_path", tile_path),
     ("tlog_proof", tlog_proof),
+    ("witness_request", witness_request),
 ];

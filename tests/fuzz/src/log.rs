@@ -169,7 +169,7 @@ pub fn tlog_proof(input: &[u8]) {
 }
 
 /// The leaves of a tree in memory.
-struct Leaves(Vec<Digest>);
+pub(crate) struct Leaves(pub(crate) Vec<Digest>);
 
 impl HashReader for Leaves {
     type Error = Infallible;
@@ -213,7 +213,7 @@ pub fn merkle(input: &[u8]) {
     }
 }
 
-fn leaf(input: &[u8], n: u64) -> Digest {
+pub(crate) fn leaf(input: &[u8], n: u64) -> Digest {
     merkle::leaf_hash(&[input, &n.to_be_bytes()].concat())
 }
 
@@ -244,7 +244,7 @@ fn included(leaves: &Leaves, index: u64, size: u64, root: &Digest, change: u8) {
 }
 
 /// The proof with one bit of one hash changed, without its last hash, and with one hash more.
-fn altered(proof: &[Digest], change: u8) -> Vec<Vec<Digest>> {
+pub(crate) fn altered(proof: &[Digest], change: u8) -> Vec<Vec<Digest>> {
     let mut all = vec![[proof, &[Digest([0; 32])]].concat()];
     if let Some((_, shorter)) = proof.split_last() {
         all.push(shorter.to_vec());
