@@ -32,6 +32,13 @@ pub fn tell(federation: &Federation, directory: &Directory, screen: &Screen) -> 
         screen.say("Ctrl-C ends the demo and removes its directory; ‘demo --dir DIR’ keeps it.");
     } else {
         screen.say("Ctrl-C ends the demo. Its directory is kept; what is in it can be served again, one by one:");
+        for witness in federation.registry.witnesses() {
+            let dir = federation.dir().join(&witness.name);
+            screen.say(&format!(
+                "jingwei-registry witness --dir {}",
+                shell::path(&dir)
+            ));
+        }
         screen.say(&format!(
             "jingwei-registry serve --dir {}",
             shell::path(federation.registry.dir())

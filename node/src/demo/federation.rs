@@ -1,4 +1,4 @@
-//! The federation of the demo: its registry and its nodes, started, enrolled, stopped.
+//! The federation of the demo: its registry with witnesses, and its nodes, started, enrolled, stopped.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -51,7 +51,7 @@ impl Federation {
     /// Founds a federation in `dir`, starts its nodes, enrols its agencies, and waits until
     /// every node knows where every other one is.
     pub async fn start(dir: &Path) -> Result<Federation, Fault> {
-        let registry = RunningRegistry::found(dir.join("registry")).await?;
+        let registry = RunningRegistry::found(dir).await?;
         let address = format!("http://{}", registry.address());
         let starting = NODES.map(|name| {
             let starting = start_node(dir.join(name), name, address.clone(), registry.root());
@@ -161,6 +161,13 @@ impl Federation {
             "registry",
             self.registry.address()
         ));
+        for witness in self.registry.witnesses() {
+            let address = witness.url.as_str().trim_end_matches('/');
+            screen.say(&format!(
+                "{:<12} {address}  witness of the registry",
+                witness.name
+            ));
+        }
         for member in &MEMBERS {
             let address = self
                 .running(member)
@@ -182,13 +189,13 @@ impl Federation {
     }
 
     /// Stops everything.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         for running in self.nodes.values() {
             running.node.stop();
         }
         let ending = join_all(self.nodes.into_values().map(|running| running.task));
         // Who does not end in time is ended with the process.
-        let _ = tokio::join!(timeout(STOPPING, ending), self.registry.stop());
+        let _ = tokio::join!(timeout(STOPPING, ending), self.registry.stop_all());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The demo: a whole federation in one process, and a tour through it.
 //!
 //! ```text
-//! directory ─► federation: a registry, eight nodes, eleven agencies ─► tour ─► afterwards
+//! directory ─► federation: a registry, two witnesses, eight nodes, eleven agencies ─► tour ─► afterwards
 //!                                                                       │
 //!            publishing ─► questions ─► the registry stopped ─► proof ◄─┘
 //! ```
@@ -25,6 +25,7 @@ mod questions;
 mod registry;
 mod screen;
 mod tour;
+mod witnesses;
 
 use std::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jingwei_proto::evidence::command;
+use jingwei_proto::evidence::{self, command};
 use jingwei_registry::fault::{Blame, Fault};
 
 use super::client::Answer;
@@ -10,6 +10,7 @@ use super::federation::Federation;
 use super::registry::failed;
 use super::screen::grouped;
 use super::tour::Tour;
+use super::witnesses::WITNESSES;
 use crate::cli::shell;
 
 /// A name that stands in the providers' rows; the byte that is changed is its first.
@@ -34,6 +35,7 @@ pub fn stop(tour: &mut Tour<'_>, answer: &Answer) -> Result<(), Fault> {
     ));
     let verdict = verify(tour, &path);
     tour.check("the evidence is valid", &verdict, &"VALID".to_owned());
+    check_witnesses(tour, answer)?;
     tour.screen.gap();
     let (altered, place) = alter(&answer.evidence)?;
     let path = tour.federation.dir().join("altered.evidence");
@@ -48,6 +50,23 @@ pub fn stop(tour: &mut Tour<'_>, answer: &Answer) -> Result<(), Fault> {
         &verdict,
         &"INVALID".to_owned(),
     );
+    Ok(())
+}
+
+/// The registry's word alone would not do: who has co-signed the head of its log in the evidence.
+fn check_witnesses(tour: &mut Tour<'_>, answer: &Answer) -> Result<(), Fault> {
+    let report = evidence::verify(&answer.evidence[..], &tour.federation.registry.root());
+    let cosigners: Vec<String> = report
+        .map_err(failed)?
+        .cosigners
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let what = format!(
+        "{} have co-signed the log's head in it: they saw it grow from all that they signed before",
+        WITNESSES.join(" and ")
+    );
+    tour.check(&what, &cosigners, &WITNESSES.map(str::to_owned).to_vec());
     Ok(())
 }
 

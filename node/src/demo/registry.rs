@@ -1,8 +1,11 @@
-//! The demo's registry: founded, served, stopped and served again.
+//! The demo's registry with its witnesses: founded, served, stopped and served again.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use futures::future::try_join_all;
+use jingwei_proto::checkpoint::CheckpointKeys;
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::{SecretKey, Signer};
 use jingwei_proto::statement::fingerprint;
@@ -13,13 +16,19 @@ use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found::{Plan, found, sign_together};
 use jingwei_registry::keyfile;
-use jingwei_registry::registry::{Paths, Registry};
+use jingwei_registry::registry::{Paths, Registry, first_record};
 use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
+use jingwei_registry::witness::client::WitnessAddress;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use super::witnesses::{Running, WITNESSES, Witness, append};
+
+/// For the witnesses to sign what is in the log at its start.
+const CONFIRMING: Duration = Duration::from_secs(60);
 
 /// A registry that can be stopped alone.
 pub struct RunningRegistry {
@@ -28,29 +37,41 @@ pub struct RunningRegistry {
     root_keys: Vec<PathBuf>,
     address: SocketAddr,
     running: Option<(CancellationToken, JoinHandle<()>)>,
+    witnesses: Vec<Running>,
 }
 
 impl RunningRegistry {
-    /// Founds a federation in `dir` and serves its registry on a free port.
-    pub async fn found(dir: PathBuf) -> Result<RunningRegistry, Fault> {
+    /// Founds a federation in `dir`, and serves its witnesses and its registry on free ports.
+    pub async fn found(dir: &Path) -> Result<RunningRegistry, Fault> {
+        let begin = |name: &'static str| Witness::begin(dir.join(name), name);
+        let witnesses = try_join_all(WITNESSES.map(begin)).await?;
+        let dir = dir.join("registry");
+        let mut plan = Plan::new("demo", 3, 2);
+        for witness in &witnesses {
+            let url = witness.address.url.clone();
+            plan.witnesses.push((witness.key.clone(), url));
+        }
+        plan.quorum = plan.witnesses.len() as u64;
         let founding = dir.clone();
-        let founded = blocking(move || {
-            let plan = Plan::new("demo", 3, 2);
-            found(&founding, &plan, clock::system()(), Disk::new())
-        })
-        .await?;
+        let founded =
+            blocking(move || found(&founding, &plan, clock::system()(), Disk::new())).await?;
+        let record = first_record(&Paths::new(&dir)).map_err(failed)?;
+        let log = CheckpointKeys::of_root(&record).log_key().map_err(failed)?;
+        let serve = |witness: Witness| witness.serve(log.clone());
+        let witnesses = try_join_all(witnesses.into_iter().map(serve)).await?;
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))
             .await
             .map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let settings = format!("# As the demo served it.\nlisten = \"{address}\"\n");
-        std::fs::write(Paths::new(&dir).settings(), settings).map_err(failed)?;
+        append(&Paths::new(&dir).settings(), &settings)?;
         let mut registry = RunningRegistry {
             dir,
             root: founded.root,
             root_keys: founded.root_keys,
             address,
             running: None,
+            witnesses,
         };
         registry.serve(listener).await?;
         Ok(registry)
@@ -58,7 +79,11 @@ impl RunningRegistry {
 
     async fn serve(&mut self, listener: TcpListener) -> Result<(), Fault> {
         let dir = self.dir.clone();
-        let registry = blocking(move || Registry::open(&dir, clock::system(), Disk::new())).await?;
+        let witnesses = self.witnesses.iter();
+        let witnesses = witnesses.map(|witness| witness.address.clone()).collect();
+        let opening = move || Registry::open_with(&dir, clock::system(), Disk::new(), witnesses);
+        let registry = blocking(opening).await?;
+        registry.confirmed(CONFIRMING).await.map_err(failed)?;
         let shutdown = CancellationToken::new();
         let limits = ServeLimits::default();
         let serving = registry.serve(listener, None, limits, shutdown.clone());
@@ -69,6 +94,11 @@ impl RunningRegistry {
         });
         self.running = Some((shutdown, task));
         Ok(())
+    }
+
+    /// Its witnesses' names, and where they are.
+    pub fn witnesses(&self) -> impl Iterator<Item = &WitnessAddress> {
+        self.witnesses.iter().map(|witness| &witness.address)
     }
 
     /// The digest of the federation's root.
@@ -121,6 +151,14 @@ impl RunningRegistry {
             shutdown.cancel();
             // It ends at the latest when its drain is over.
             let _ = task.await;
+        }
+    }
+
+    /// Stops it, and its witnesses after it.
+    pub async fn stop_all(mut self) {
+        self.stop().await;
+        for witness in self.witnesses {
+            witness.stop().await;
         }
     }
 

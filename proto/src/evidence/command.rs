@@ -138,6 +138,15 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
         "  log         {} entries, head co-signed {}",
         report.checkpoint.size, report.log_time
     )?;
+    for (name, time) in &report.cosigners {
+        writeln!(out, "  witness     {} at {time}", printable(name))?;
+    }
+    if report.cosigners.is_empty() {
+        writeln!(
+            out,
+            "  witness     none: the registry's own word for its log"
+        )?;
+    }
     writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
     writeln!(out, "  question    {}", printable(&report.sql))?;
     writeln!(

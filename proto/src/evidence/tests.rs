@@ -65,6 +65,8 @@ struct Draft {
     copies: u64,
     time: Time,
     log_key: u8,
+    /// Who co-signs the log's head, by name and key.
+    cosigners: Vec<(String, u8)>,
 }
 
 impl Draft {
@@ -105,7 +107,28 @@ impl Draft {
             copies: 1,
             time: at(100),
             log_key: 90,
+            cosigners: vec![(ORIGIN.into(), 91)],
         }
+    }
+
+    /// Honest but for the witnesses: the root asks for two of three, and those of `signed` have.
+    fn witnessed(signed: &[u8]) -> Draft {
+        let mut draft = Draft::honest();
+        let named = |n: &u8| (format!("w{n}.example"), 100 + n);
+        let Predicate::Root(root) = &mut draft.statements[0].0.predicate else {
+            unreachable!("the first statement is the root");
+        };
+        root.quorum = 2;
+        root.witnesses = [1, 2, 3]
+            .iter()
+            .map(named)
+            .map(|(name, seed)| Witness {
+                name,
+                key: key(seed).public().clone(),
+            })
+            .collect();
+        draft.cosigners = signed.iter().map(named).collect();
+        draft
     }
 
     fn envelopes(&self) -> Vec<Envelope> {
@@ -136,8 +159,10 @@ impl Draft {
         let leaves = Leaves(leaves);
         let checkpoint = Checkpoint::new(ORIGIN, size, merkle::root(&leaves, size).unwrap());
         let mut note = checkpoint.sign(&key(self.log_key)).unwrap();
-        note.signatures
-            .push(cosign(&note.text, ORIGIN, &key(91), at(50)).unwrap());
+        for (n, (name, seed)) in (0..).zip(&self.cosigners) {
+            let line = cosign(&note.text, name, &key(*seed), at(50 + n)).unwrap();
+            note.signatures.push(line);
+        }
         let note = note.to_string();
         let mut members = vec![(CHECKPOINT.to_owned(), note.clone().into_bytes())];
         for (index, envelope) in (0..).zip(&envelopes) {
@@ -346,6 +371,31 @@ fn honest_evidence_is_valid() {
     assert_eq!(report.exchanges.len(), 1);
     assert_eq!(report.exchanges[0].version.to_string(), "bb/places@1");
     assert_eq!(report.checkpoint.size, 4);
+}
+
+#[test]
+fn a_log_head_without_the_quorum_of_its_root_is_refused() {
+    let verified = |draft: Draft| {
+        let root = draft.envelopes()[0].payload_digest();
+        verify(&draft.write()[..], &root)
+    };
+    let report = verified(Draft::witnessed(&[3, 1])).unwrap();
+    let signed = |n: u8, seconds| (format!("w{n}.example"), at(seconds));
+    assert_eq!(report.cosigners, [signed(1, 51), signed(3, 50)]);
+    assert_eq!(report.log_time, at(50), "both had seen it from then on");
+    for (signed, found) in [(&[][..], 0), (&[2], 1), (&[2, 2], 1)] {
+        let refusal = verified(Draft::witnessed(signed)).unwrap_err().to_string();
+        let reason = format!("checkpoint: {found} of 2 witnesses have co-signed");
+        assert!(refusal.starts_with(&reason), "{refusal}");
+    }
+    // The registry's own cosigner does not count where witnesses have to sign, nor do strangers,
+    // nor a witness under another's name.
+    for (name, seed) in [(ORIGIN, 91), ("w4.example", 104), ("w2.example", 101)] {
+        let mut draft = Draft::witnessed(&[1]);
+        draft.cosigners.push((name.into(), seed));
+        let refusal = verified(draft).unwrap_err().to_string();
+        assert!(refusal.contains("1 of 2 witnesses"), "{refusal}");
+    }
 }
 
 #[test]

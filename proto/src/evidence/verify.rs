@@ -18,7 +18,7 @@ use crate::id::{AgencyId, FederationId, VersionId};
 use crate::key::PublicKey;
 use crate::leaf::leaf;
 use crate::merkle;
-use crate::note::NoteKey;
+use crate::note::{Note, NoteError, NoteKey};
 use crate::statement::{
     AnswerDigest, EvidenceIndex, EvidenceMember, Predicate, Sharing, Statement,
 };
@@ -55,8 +55,10 @@ pub struct Report {
     pub log: NoteKey,
     /// The head of the log that the proofs lead to.
     pub checkpoint: Checkpoint,
-    /// When that log head was co-signed.
+    /// When that log head was co-signed: a whole quorum had seen it then, or later.
     pub log_time: Time,
+    /// Who has co-signed it, and when; nobody where the root asks for no witness.
+    pub cosigners: Vec<(String, Time)>,
     /// The statements that the answer rests on.
     pub logged: Vec<Logged>,
 }
@@ -144,6 +146,7 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
         log: log.key,
         checkpoint: log.checkpoint,
         log_time: log.time,
+        cosigners: log.cosigners,
         logged: log.logged,
     })
 }
@@ -229,6 +232,7 @@ pub(super) struct Log {
     key: NoteKey,
     checkpoint: Checkpoint,
     time: Time,
+    cosigners: Vec<(String, Time)>,
     logged: Vec<Logged>,
 }
 
@@ -275,6 +279,7 @@ impl Log {
         let keys = CheckpointKeys::of_root(&root);
         let refused = |error: &dyn Display| Invalid(format!("{CHECKPOINT}: {error}"));
         let (checkpoint, time) = keys.verify(note).map_err(|error| refused(&error))?;
+        let cosigners = witnesses(&keys, note).map_err(|error| refused(&error))?;
         let key = keys.log_key().map_err(|error| refused(&error))?;
         let mut logged = Vec::new();
         for (index, envelope, signer, proof) in proofs {
@@ -294,6 +299,7 @@ impl Log {
             key,
             checkpoint,
             time,
+            cosigners,
             logged,
         })
     }
@@ -322,6 +328,16 @@ impl Log {
         }
         Ok(agency)
     }
+}
+
+/// Which witnesses have co-signed the checkpoint, and when.
+fn witnesses(keys: &CheckpointKeys<'_>, note: &str) -> Result<Vec<(String, Time)>, NoteError> {
+    if keys.quorum == 0 {
+        return Ok(Vec::new());
+    }
+    let cosigners = keys.cosigners(&Note::parse(note.as_bytes())?)?;
+    let signed = |(key, time): (NoteKey, Option<Time>)| Some((key.name().to_owned(), time?));
+    Ok(cosigners.into_iter().filter_map(signed).collect())
 }
 
 fn included(

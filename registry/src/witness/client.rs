@@ -168,7 +168,8 @@ impl Remote {
                     let held = log.size();
                     return Err(AskError::Ahead { seen, held });
                 }
-                (StatusCode::UNPROCESSABLE_ENTITY, _) => {
+                // Older witnesses say 409, without a size, of two roots of one size.
+                (StatusCode::UNPROCESSABLE_ENTITY, _) | (StatusCode::CONFLICT, None) => {
                     self.check_history(log).await?;
                     return Err(answered(status, &words));
                 }
