@@ -18,7 +18,7 @@ def scales(checks, facts):
     """tlog-scales: checkpoint, root from the tiles, every entry's proof, consistency."""
     reader = TilesReader(backend.make_backend(facts.url))
     head = reader.get_checkpoint()
-    for key in (facts.log_vkey, facts.cosigner_vkey):
+    for key in (facts.log_vkey, *facts.witness_vkeys):
         checks.accepts(f"the signature by {key}", lambda: head.verify(Vkey.from_string(key)))
     checks.accepts("the root of the tiles", lambda: reader.calculate_root_hash() == head.root_hash)
     for index in range(head.size):
@@ -73,7 +73,8 @@ def scales_all(facts, folder):
 def aics(checks, facts):
     """aics-tlog: its own commands, with the freshness of the cosignature, and an audit."""
     source = ["--tiles", facts.url, "--log-key", facts.log_vkey, "--origin", facts.origin]
-    fresh = ["--witness-key", facts.cosigner_vkey, "--quorum", "1", "--max-age", "3600"]
+    witnesses = [word for key in facts.witness_vkeys for word in ("--witness-key", key)]
+    fresh = [*witnesses, "--quorum", str(facts.quorum), "--max-age", "3600"]
     checks.accepts("the checkpoint", lambda: command("verify-checkpoint", *source, *fresh))
     size = parse_checkpoint(parse_note(HttpTileReader([facts.url]).read_checkpoint()).text).size
     for index in {0, 1, 6, 255, 256, size - 1}:
@@ -87,6 +88,10 @@ def aics(checks, facts):
     stranger = vkey(facts.origin, 1, facts.document["keys"][0])
     checks.refuses("another log's key", lambda: command(
         "verify-checkpoint", "--tiles", facts.url, "--log-key", stranger))
+    if len(facts.witness_vkeys) > 1:
+        checks.refuses("fewer cosignatures than the quorum", lambda: command(
+            "verify-checkpoint", *source, *witnesses[:-2], "--witness-key", vkey(
+                "w.example", 4, facts.document["keys"][0]), "--quorum", str(facts.quorum)))
     checks.refuses("a cosignature by another", lambda: command(
         "verify-checkpoint", *source, "--quorum", "1", "--witness-key",
         vkey(facts.origin, 4, facts.document["keys"][0])))
@@ -116,9 +121,9 @@ def audited(place, facts):
     return True
 
 
-def flipped(path):
+def flipped(path, at=None):
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) // 2 if at is None else at] ^= 1
     path.write_bytes(data)
 
 
@@ -137,7 +142,7 @@ DAMAGES = {
     "a bit of the partial tile": lambda folder: flipped(newest(folder, "0")),
     "a bit of the full bundle of entries": lambda folder: flipped(folder / "tile/entries/000"),
     "a bit of the partial bundle": lambda folder: flipped(newest(folder, "entries")),
-    "a bit of the checkpoint": lambda folder: flipped(folder / "checkpoint"),
+    "a bit of the checkpoint": lambda folder: flipped(folder / "checkpoint", 10),
     "a smaller size": resized,
     "a missing tile": lambda folder: (folder / "tile/0/000").unlink(),
 }

@@ -4,10 +4,7 @@ import base64
 import contextlib
 import hashlib
 import json
-import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -18,42 +15,20 @@ from aics_tlog import (
 from aics_witness.feeder import WitnessClient, merge_cosignatures
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from facts import Checks, Facts
+from stranger import Stranger
 
 NAME = "witness.example/independent"
 
 
 @contextlib.contextmanager
 def witness(facts):
-    """Its own program, with its own configuration, key, database and port."""
-    program = [sys.executable, "-P", "-m", "aics_witness"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = ["--config", "witness.json"]
-    told = subprocess.run([*program, "init", *config, "--name", NAME, "--listen", f"127.0.0.1:{port}"],
-                          check=True, text=True, capture_output=True).stdout
-    key = next(word for word in told.split() if word.startswith(NAME + "+"))
-    subprocess.run([*program, "add-log", *config, "--origin", facts.origin, "--vkey", facts.log_vkey],
-                   check=True, capture_output=True)
-    with open("witness.log", "w") as log:
-        serving = subprocess.Popen([*program, "serve", *config], stdout=log, stderr=log)
+    stranger = Stranger("witness", NAME)
+    stranger.watch(facts.origin, facts.log_vkey)
+    stranger.start()
     try:
-        url = f"http://127.0.0.1:{port}"
-        until_healthy(url, serving)
-        yield url, key
+        yield stranger
     finally:
-        serving.terminate()
-        serving.wait(30)
-
-
-def until_healthy(url, serving):
-    deadline = time.monotonic() + 60
-    while serving.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{url}/healthz", timeout=5).read()
-            return
-        time.sleep(0.05)
-    sys.exit("the witness does not serve:\n" + open("witness.log").read())
+        stranger.stop()
 
 
 def forged(facts, size):
@@ -89,7 +64,8 @@ def main():
     def proof(old, new):
         return consistency_proof_from_tiles(tiles, old, new)
 
-    with witness(facts) as (url, key):
+    with witness(facts) as stranger:
+        url, key = stranger.url, stranger.key
         client = WitnessClient(url, key, max_attempts=1)
 
         def cosigned(signed):
@@ -111,9 +87,7 @@ def main():
         ]:
             checks.accepts(f"{status} for {what}", lambda: answer(url, old, signed) == status)
             checks.refuses(what, lambda: answer(url, old, signed) == 200)
-        kept = json.loads(subprocess.run(
-            [sys.executable, "-P", "-m", "aics_witness", "evidence", "--config", "witness.json"],
-            check=True, text=True, capture_output=True).stdout)
+        kept = json.loads(stranger.run("evidence"))
         checks.accepts("that the forks are kept as evidence", lambda: bool(kept))
     checks.finish()
 

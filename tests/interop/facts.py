@@ -18,6 +18,7 @@ class Facts:
         facts = json.loads(pathlib.Path(path).read_text())
         self.url, self.root = facts["url"], facts["root"]
         self.log, self.log_key = pathlib.Path(facts["log"]), pathlib.Path(facts["log_key"])
+        self.programs = pathlib.Path(facts["programs"])
         self.early = pathlib.Path(facts["early"]).read_text()
         with tarfile.open(facts["evidence"]) as archive:
             self.evidence = {m.name: archive.extractfile(m).read() for m in archive.getmembers()}
@@ -27,7 +28,11 @@ class Facts:
         self.document = json.loads(root)["predicate"]
         self.origin = self.document["registry"]["origin"]
         self.log_vkey = vkey(self.origin, 1, self.document["registry"]["log"])
-        self.cosigner_vkey = vkey(self.origin, 4, self.document["registry"]["cosigner"])
+        # Who dates the checkpoints: the witnesses, or where there are none the registry itself.
+        self.witness_vkeys = [vkey(w["name"], 4, w["key"]) for w in self.document.get("witnesses", [])]
+        self.quorum = self.document["quorum"]
+        if self.quorum == 0:
+            self.witness_vkeys, self.quorum = [vkey(self.origin, 4, self.document["registry"]["cosigner"])], 1
 
     def envelopes(self):
         """Every envelope in the log, as the registry stores them in bundles."""
