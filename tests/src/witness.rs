@@ -36,16 +36,16 @@ impl Witness {
 
     /// Starts it for the logs of a policy file and waits until it serves.
     pub fn start(&mut self, policy: &Path) {
-        self.start_with("--policy", &policy.display().to_string());
+        self.start_with(&["--policy", &policy.display().to_string()]);
     }
 
-    /// Starts it for the log with this key and waits until it serves.
-    pub fn start_with(&mut self, option: &str, value: &str) {
+    /// Starts it with these options and waits until it serves.
+    pub fn start_with(&mut self, options: &[&str]) {
         assert!(self.child.is_none(), "the witness runs already");
         let mut serve = command("jingwei-registry");
         serve.arg("witness").arg("--dir").arg(&self.dir);
-        serve.args(["--listen", &self.address.to_string(), option, value]);
-        let child = Child::start("witness", &mut serve);
+        serve.args(["--listen", &self.address.to_string()]);
+        let child = Child::start("witness", serve.args(options));
         child.line("co-signs");
         self.child = Some(child);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jingwei_registry::config::Config;
+use jingwei_registry::witness::home::WitnessConfig;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -159,7 +160,14 @@ fn shipped_samples_parse() {
     let config = Config::read(&sample, std::iter::empty()).unwrap();
     assert_eq!(config.listen.port(), 7000);
     assert!(sample.exists());
-    for unit in ["jingwei.service", "jingwei-registry.service"] {
+    let sample = root().join("deploy/witness.toml");
+    let config = WitnessConfig::read(&sample, std::iter::empty()).unwrap();
+    assert_eq!((&*config.name, config.listen.port()), ("w1.example", 7200));
+    for unit in [
+        "jingwei.service",
+        "jingwei-registry.service",
+        "jingwei-witness.service",
+    ] {
         let text = std::fs::read_to_string(root().join("deploy").join(unit)).unwrap();
         for section in ["[Unit]", "[Service]", "[Install]", "ExecStart="] {
             assert!(text.contains(section), "{unit} has no {section}");

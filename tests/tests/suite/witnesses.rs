@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jingwei_proto::checkpoint::Checkpoint;
-use jingwei_proto::digest::Digest;
+use jingwei_proto::digest::{Digest, from_hex};
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::{SecretKey, Signer as _};
+use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
 use jingwei_proto::merkle::{self, Edge, HashReader, leaf_hash};
 use jingwei_proto::note::{Algorithm, Note, NoteKey};
 use jingwei_proto::policy::Policy;
@@ -107,7 +107,7 @@ fn directory() -> TempDir {
 fn a_witness_answers_each_case_with_its_status() {
     let dir = directory();
     let mut witness = Witness::begin(&dir.path().join("w"), "w.example");
-    witness.start_with("--log", &log_key().to_string());
+    witness.start_with(&["--log", &log_key().to_string()]);
     let newest = format!(
         "{}/{}/checkpoint",
         witness.url(),
@@ -167,6 +167,56 @@ fn a_witness_answers_each_case_with_its_status() {
     jingwei_proto::checkpoint::verify_cosignature(&note, &witness.key).unwrap();
 }
 
+/// The requests that `litewitness` is tested with, in their order. Where it answers otherwise says
+/// `proto/tests/vectors/README.md`.
+#[test]
+fn a_witness_answers_the_requests_of_litewitness() {
+    let vectors = include_str!("../../../proto/tests/vectors/litewitness.json");
+    let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let options: Vec<String> = vectors["logs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|log| {
+            let origin = text(&log["origin"]);
+            let watched = match log["vkey"].as_str() {
+                Some(vkey) => format!("{vkey} {origin}"),
+                None => {
+                    let raw = from_hex(&text(&log["publicKey"])).unwrap();
+                    let public = PublicKey::from_raw(&raw.try_into().unwrap()).unwrap();
+                    let key = NoteKey::new(&*origin, Algorithm::Ed25519, public);
+                    key.unwrap().to_string()
+                }
+            };
+            ["--log".to_owned(), watched]
+        })
+        .collect();
+    let dir = directory();
+    let mut witness = Witness::begin(&dir.path().join("w"), &text(&vectors["witness"]));
+    witness.start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
+    let requests = vectors["requests"].as_array().unwrap();
+    assert_eq!(requests.len(), 10);
+    for request in requests {
+        let body = text(&request["body"]);
+        if body.contains("6gx=") {
+            assert_eq!(ask(&witness, &body).0, 400, "base64 with bits left over");
+        }
+        let answer = ask(&witness, body.replace("6gx=", "6gw="));
+        let expected = match (&request["status"], answer.2.starts_with("unknown log")) {
+            (status, true) => (status == 403).then_some(404),
+            (status, false) => status.as_u64(),
+        };
+        assert_eq!(Some(u64::from(answer.0)), expected, "{body}{}", answer.2);
+        for (how, words) in request["answer"].as_object().unwrap() {
+            match how.as_str() {
+                "contains" => assert!(answer.2.contains(&text(words)), "{}", answer.2),
+                _ => assert_eq!(answer.2, text(words)),
+            }
+        }
+    }
+}
+
 /// What a witness has signed: of which size and which root, in the order in which it came back.
 #[derive(Default)]
 struct Signed(Vec<(u64, Digest)>);
@@ -197,7 +247,7 @@ fn a_witness_that_is_killed_under_load_never_signs_both_histories() {
     let mut signed = Signed::default();
     let mut tree = Tree::default();
     for round in 0..KILLS {
-        witness.start_with("--log", &log_key().to_string());
+        witness.start_with(&["--log", &log_key().to_string()]);
         let url = witness.url();
         let pause = random.millis(150);
         let killing = std::thread::spawn(move || {
@@ -258,7 +308,7 @@ fn fork(
 /// After a kill: what the witness has stored is one of the histories that it was shown, and no
 /// older than what it has signed.
 fn remembered(witness: &mut Witness, trees: Vec<Tree>, signed: &mut Signed) -> Tree {
-    witness.start_with("--log", &log_key().to_string());
+    witness.start_with(&["--log", &log_key().to_string()]);
     let newest = format!(
         "{}/{}/checkpoint",
         witness.url(),
