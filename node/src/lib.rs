@@ -19,6 +19,7 @@ pub mod config;
 pub mod demo;
 pub mod evidence;
 pub mod exchange;
+mod greet;
 pub mod home;
 pub mod ingest;
 pub mod journal;

@@ -30,6 +30,7 @@ use crate::config::Config;
 use crate::exchange::ledger::Ledger;
 use crate::exchange::messages::Party;
 use crate::exchange::outbox::Outbox;
+use crate::greet::Greeter;
 use crate::home::Home;
 use crate::journals::{Journals, JournalsError};
 use crate::known::Known;
@@ -105,6 +106,7 @@ pub struct Node {
     /// The sequence of each agency's announcement by this process; 0 once it is contested.
     pub(crate) announced: Mutex<BTreeMap<AgencyId, u64>>,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) greeter: Greeter,
     files: FileCache,
     /// Files are opened for the first time one after the other.
     opening: tokio::sync::Mutex<()>,
@@ -177,6 +179,7 @@ impl Node {
             address: OnceLock::new(),
             announced: Mutex::default(),
             shutdown: CancellationToken::new(),
+            greeter: Greeter::default(),
             files: FileCache::new(FOOTERS),
             opening: tokio::sync::Mutex::new(()),
             links: Mutex::default(),
@@ -334,6 +337,7 @@ impl Node {
         )?;
         let link = target.connect_lazy()?;
         links.insert(node.address.clone(), (node.tls.clone(), link.clone()));
+        self.greeter.soon(id);
         Ok(link)
     }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use axum::Router;
-use jingwei_proto::wire::node::{GreetRequest, GreetResponse};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::request_id::with_request_ids;
 use jingwei_registry::serve::{self, ServeLimits, TlsMode};
@@ -13,7 +12,6 @@ use jingwei_registry::tls::{self, ClientKeys, Members};
 use jingwei_registry::{telemetry, unix_socket};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
-use tonic::{Request, Response, Status};
 
 use crate::exchange::{self, provider::Provider};
 use crate::local::LocalService;
@@ -26,10 +24,13 @@ pub mod stubs {
 }
 
 use stubs::local_server::LocalServer;
-use stubs::peer_server::{Peer, PeerServer};
+use stubs::peer_server::PeerServer;
 
 /// The services' description, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/node.fds"));
+
+/// That of Arrow Flight.
+const FLIGHT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flight.fds"));
 
 /// The largest message from another node: a request's envelope with room.
 const MAX_MESSAGE: usize = 512 * 1024;
@@ -73,6 +74,7 @@ impl Node {
         ));
         let announcing = tokio::spawn(self.clone().keep_announced());
         let resuming = tokio::spawn(self.clone().keep_resuming());
+        let greeting = tokio::spawn(self.clone().keep_greeting());
         tokio::join!(
             serve::serve(
                 listener,
@@ -85,7 +87,7 @@ impl Node {
             self.serve_metrics(),
             self.serve_witness(witness),
         );
-        let _ = tokio::join!(following, announcing, resuming);
+        let _ = tokio::join!(following, announcing, resuming, greeting);
         let _ = std::fs::remove_file(self.home.socket());
         self.journals.sequence().await;
         Ok(())
@@ -114,6 +116,7 @@ impl Node {
             .add_service(health_service);
         match tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR)
+            .register_encoded_file_descriptor_set(FLIGHT)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
         {
@@ -150,23 +153,5 @@ impl Node {
     }
 }
 
-struct PeerService(Arc<Node>);
-
-#[tonic::async_trait]
-impl Peer for PeerService {
-    async fn greet(
-        &self,
-        request: Request<GreetRequest>,
-    ) -> Result<Response<GreetResponse>, Status> {
-        let replica = self.0.replica();
-        if let Err(misbehaviour) = replica.compare(&request.get_ref().checkpoint) {
-            return Err(Fault::new(Blame::Inconsistent, misbehaviour.to_string()).into());
-        }
-        let checkpoint = replica.log().checkpoint_note().unwrap_or_default();
-        let agencies = self.0.hosted().map(ToString::to_string).collect();
-        Ok(Response::new(GreetResponse {
-            checkpoint,
-            agencies,
-        }))
-    }
-}
+/// Serves other nodes; what it answers is in `greet`.
+pub(crate) struct PeerService(pub Arc<Node>);

@@ -91,6 +91,16 @@ impl Envelope {
         }
     }
 
+    /// An envelope of parts that came by another way; the signature is not checked here.
+    pub fn from_parts(payload: Vec<u8>, key: KeyId, signature: [u8; 64]) -> Envelope {
+        Envelope {
+            payload,
+            key,
+            signature,
+            verified: Verified::default(),
+        }
+    }
+
     /// Reads an envelope. The signature is not checked here: see [`Envelope::verify`].
     pub fn parse(bytes: &[u8]) -> Result<Envelope, EnvelopeError> {
         if bytes.len() > MAX_ENVELOPE {
@@ -155,7 +165,7 @@ impl Envelope {
 }
 
 /// DSSE v1 pre-authentication encoding of a payload of [`PAYLOAD_TYPE`].
-fn pae(payload: &[u8]) -> Vec<u8> {
+pub fn pae(payload: &[u8]) -> Vec<u8> {
     encode(PAYLOAD_TYPE, payload)
 }
 

@@ -77,8 +77,7 @@ impl PublicKey {
 
     /// The key in the given SubjectPublicKeyInfo (RFC 8410 §4).
     pub fn from_spki(der: &[u8]) -> Result<PublicKey, KeyError> {
-        let raw = der.strip_prefix(&SPKI_PREFIX).ok_or(KeyError::Malformed)?;
-        PublicKey::from_raw(raw.try_into().map_err(|_| KeyError::Malformed)?)
+        PublicKey::from_raw(raw_of_spki(der).ok_or(KeyError::Malformed)?)
     }
 
     /// The 32 raw bytes of RFC 8032.
@@ -104,6 +103,11 @@ impl PublicKey {
             .verify_strict(message, &signature)
             .map_err(|_| KeyError::Signature)
     }
+}
+
+/// The 32 raw bytes in the SubjectPublicKeyInfo of an Ed25519 key.
+pub(crate) fn raw_of_spki(der: &[u8]) -> Option<&[u8; 32]> {
+    der.strip_prefix(&SPKI_PREFIX)?.try_into().ok()
 }
 
 impl fmt::Display for PublicKey {

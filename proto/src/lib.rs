@@ -19,6 +19,7 @@ pub mod json;
 pub mod key;
 pub mod leaf;
 pub mod merkle;
+pub mod misbehaviour;
 pub mod note;
 pub mod policy;
 pub mod state;

@@ -187,14 +187,33 @@ impl Index {
         let end = log.size();
         let mut at = self.size()?;
         while at < end && self.newer_rules().is_none() {
-            let mut to = end.min(at + BATCH);
-            let mut batch = Batch::new(self);
+            let to = end.min(at + BATCH);
+            let mut envelopes = Vec::new();
             for (index, bytes) in (at..to).zip(log.envelopes(at..to)?) {
                 let envelope = Envelope::parse(&bytes?).map_err(|error| IndexError::Entry {
                     index,
                     reason: error.to_string(),
                 })?;
-                match batch.admit(index, &envelope) {
+                envelopes.push(envelope);
+            }
+            rejected.extend(self.fold(at, &envelopes)?);
+            at = to;
+        }
+        Ok(rejected)
+    }
+
+    /// Folds in the next entries, of which the first has the place `from`: the index's size.
+    pub fn fold(&self, from: u64, envelopes: &[Envelope]) -> Result<Vec<Rejected>, IndexError> {
+        let mut rejected = Vec::new();
+        let mut at = from;
+        for envelopes in envelopes.chunks(BATCH as usize) {
+            if self.newer_rules().is_some() {
+                break;
+            }
+            let mut batch = Batch::new(self);
+            let mut to = at + envelopes.len() as u64;
+            for (index, envelope) in (at..to).zip(envelopes) {
+                match batch.admit(index, envelope) {
                     Ok(_) => {}
                     Err(ApplyError::Rejected(rejection)) => {
                         rejected.push(Rejected { index, rejection })

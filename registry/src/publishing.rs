@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use jingwei_proto::checkpoint::{self, Checkpoint, CheckpointError};
+use jingwei_proto::checkpoint::{
+    self, Checkpoint, CheckpointError, CheckpointKeys, verify_cosignature,
+};
 use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::note::Note;
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::RegistryKeys;
+use jingwei_proto::time::Time;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, forward};
 use crate::fault::{Blame, Fault};
 use crate::log::{AppendError, Entry, Log, LogError, LogReader};
 use crate::witness::client::WitnessAddress;
@@ -150,6 +153,10 @@ impl Publishing {
             log.publish_sealed()?;
         }
         let (committed, shown) = (log.committed(), log.reader());
+        // A smaller log dated later than a larger one is a proof against the registry, so a
+        // clock that is set back must not make its dates go back.
+        let dates = [&committed, &shown].map(|log| dated(&root, log));
+        let clock = forward(clock, dates.into_iter().flatten().max());
         let (size, sizes) = watch::channel(shown.size());
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
@@ -277,6 +284,13 @@ impl Publishing {
         }
         Ok(())
     }
+}
+
+/// When the registry dated the newest checkpoint of the log, by its key in force.
+fn dated(root: &RootRecord, log: &LogReader) -> Option<Time> {
+    let note = Note::parse(log.checkpoint_note().ok()?.as_bytes()).ok()?;
+    let key = CheckpointKeys::of_root(root).cosigner_key().ok()?;
+    verify_cosignature(&note, &key).ok()
 }
 
 impl Readers for Arc<Shared> {

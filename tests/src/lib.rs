@@ -7,12 +7,14 @@
 //! Witness                     `jingwei-registry witness`
 //! LyingRegistry, LyingPeer    servers in this process that hold real keys and lie
 //! BareAsker                   an agency whose messages the test writes by itself
+//! accusing                    proofs of misbehaviour, as the auditor's program judges them
 //! reading                     the log's files read by code that shares nothing with the product
 //! ```
 //!
 //! Nothing here waits for a fixed time: a process is ready when it says so on its standard
 //! output, and where there is no such event the state is asked for until a deadline.
 
+pub mod accusing;
 pub mod bare_asker;
 pub mod child;
 pub mod federation;

@@ -13,10 +13,11 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::json;
 use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::leaf;
-use jingwei_registry::clock::Clock;
+use jingwei_proto::time::Time;
+use jingwei_registry::clock::{self, Clock};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::keyfile;
-use jingwei_registry::log::{Entry, Log};
+use jingwei_registry::log::{Entry, Log, MAX_BATCH};
 use jingwei_registry::registry::{Paths, first_root};
 use jingwei_registry::sequencer::LogKeys;
 use tokio::net::TcpListener;
@@ -164,6 +165,7 @@ impl Files {
 /// Makes logs of any content with the true keys of a registry.
 pub struct Forger {
     keys: LogKeys,
+    date: Time,
 }
 
 impl Forger {
@@ -176,7 +178,14 @@ impl Forger {
             log: load(&paths.log_key()),
             cosigner: load(&paths.cosigner_key()),
         };
-        Forger { keys }
+        Forger { keys, date: noon() }
+    }
+
+    /// Dates what it seals so long after now: after everything that an honest registry has
+    /// sealed so far.
+    pub fn dated_after(mut self, seconds: i64) -> Forger {
+        self.date = Time::from_seconds(clock::system()().seconds() + seconds).expect("a time");
+        self
     }
 
     /// Another key signs from now on.
@@ -193,10 +202,13 @@ impl Forger {
 
     /// Appends `entries` to the log in `dir`, whatever the rules say of them.
     pub fn append(&self, dir: &Path, entries: &[Entry]) {
-        let clock: Clock = Arc::new(noon);
+        let date = self.date;
+        let clock: Clock = Arc::new(move || date);
         let mut log = Log::open(dir, Disk::new(), &self.keys.origin).expect("a log");
-        log.append_and_publish(entries, |checkpoint| self.keys.seal(checkpoint, &clock))
-            .expect("entries that fit");
+        for entries in entries.chunks(MAX_BATCH) {
+            log.append_and_publish(entries, |checkpoint| self.keys.seal(checkpoint, &clock))
+                .expect("entries that fit");
+        }
     }
 }
 

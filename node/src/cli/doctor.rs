@@ -4,9 +4,10 @@ use jingwei_registry::say;
 use std::time::Duration;
 
 use jingwei_proto::time::Time;
-use jingwei_proto::wire::node::{StatusRequest, StatusResponse};
+use jingwei_proto::wire::node::{CompareRequest, StatusRequest, StatusResponse};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::replica::{Alarm, alarms_in};
 use jingwei_registry::source::Source;
 
 use super::client::connect;
@@ -26,7 +27,9 @@ Examples:
   jingwei doctor --dir fr
   jingwei doctor --dir fr --wait 30     # until everything is well, at most 30 s
 
-Exit codes: 0 all is well, 1 something is not.")]
+An alarm about the registry stands until you have looked into it and have moved its file away.
+
+Exit codes: 0 all is well, 1 something is not, 3 the registry has lied, or may have.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -46,8 +49,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
     print(&status);
+    problems.extend(compare(&arguments.place));
     problems.extend(check_files(&home));
-    if problems.is_empty() {
+    let alarms = alarms_in(&home.replica());
+    problems.retain(|problem| !alarms.iter().any(|alarm| alarm.to_string() == *problem));
+    if problems.is_empty() && alarms.is_empty() {
         say!("\nall is well");
         return Ok(());
     }
@@ -55,10 +61,71 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     for problem in &problems {
         say!("problem     {problem}");
     }
+    if !alarms.is_empty() {
+        return Err(report(&alarms, &status.root_fingerprint));
+    }
     Err(Fault::new(
         Blame::Internal,
         format!("{} found", count(problems.len())),
     ))
+}
+
+/// The alarms about the registry, and what to do with them.
+fn report(alarms: &[Alarm], root: &str) -> Fault {
+    for alarm in alarms {
+        say!("alarm       {}: {}", alarm.kind, alarm.text);
+        match &alarm.proof {
+            Some(proof) => say!(
+                "            proved; check it with: jingwei verify {} --root {root}",
+                shell::path(proof)
+            ),
+            None => say!(
+                "            not proved: it may be the fault of somebody on the way to the registry"
+            ),
+        }
+        say!(
+            "            stands until you move {} away",
+            shell::path(&alarm.file)
+        );
+    }
+    let proved = alarms.iter().any(|alarm| alarm.proof.is_some());
+    let (message, advice) = if proved {
+        (
+            "the registry has lied",
+            "show the proofs to the root's keepers: the registry's keys can be replaced",
+        )
+    } else {
+        (
+            "the registry may have lied",
+            "ask other members what they see, and the registry's keepers why",
+        )
+    };
+    Fault::new(Blame::Unverified, message).advise(advice)
+}
+
+/// What the registry has shown to others; a split view becomes an alarm of the node.
+fn compare(place: &Place) -> Vec<String> {
+    let compared = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            let mut node = connect(place).await?;
+            let answer = node.compare(CompareRequest {}).await;
+            answer.map_err(|status| Fault::from_status(&status))
+        })
+    });
+    let peers = match compared {
+        Ok(answer) => answer.into_inner().peers,
+        Err(fault) => return vec![fault.to_string()],
+    };
+    let met = peers.iter().filter(|peer| peer.problem.is_empty()).count();
+    say!(
+        "histories   {met} of {} other nodes have been shown the same log",
+        peers.len()
+    );
+    for peer in peers.iter().filter(|peer| !peer.problem.is_empty()) {
+        // Others may be down: that is no problem of this node.
+        say!("            {}: {}", peer.address, peer.problem);
+    }
+    Vec::new()
 }
 
 fn count(problems: usize) -> String {

@@ -60,12 +60,14 @@ fn same_history(node: &Node, seen: &Seen, other: &AgencyId) -> Result<(), Fault>
         Ok(root) if root == seen.root => Ok(()),
         Ok(_) => {
             tracing::error!(agency = %other, size = seen.size, "another agency has seen another history of the registry");
+            // Not proved by this: the checkpoints that the registry signed for both are.
+            node.greeter.soon(other);
             Err(Fault::new(
                 Blame::Inconsistent,
                 "the two nodes have been shown different histories of the registry",
             )
             .at(other)
-            .advise("compare both nodes with ‘jingwei doctor’: the registry, or one of the two, is lying"))
+            .advise("compare both nodes with ‘jingwei doctor’: the registry, or one of the two, is lying; what the registry signed decides it"))
         }
         Err(error) => {
             tracing::error!(%error, "the replica's log cannot be read");

@@ -15,10 +15,10 @@ use jingwei_proto::json;
 use jingwei_proto::note::Note;
 use jingwei_proto::statement::{Head, Predicate, Schema, Statement, fingerprint};
 use jingwei_proto::wire::node::{
-    ChangeAgencyRequest, ChangeAgencyResponse, Cosigner, DescribeRequest, DescribeResponse,
-    EnrolRequest, EnrolResponse, EnterSchemaRequest, EnterSchemaResponse, FindRequest,
-    FindResponse, HostedAgency, PublishRequest, PublishResponse, SqlRequest, SqlResponse,
-    StatusRequest, StatusResponse,
+    ChangeAgencyRequest, ChangeAgencyResponse, CompareRequest, CompareResponse, Cosigner,
+    DescribeRequest, DescribeResponse, EnrolRequest, EnrolResponse, EnterSchemaRequest,
+    EnterSchemaResponse, FindRequest, FindResponse, HostedAgency, PublishRequest, PublishResponse,
+    SqlRequest, SqlResponse, StatusRequest, StatusResponse,
 };
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
@@ -40,6 +40,14 @@ type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl Local for LocalService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         Ok(Response::new(self.0.status()))
+    }
+
+    async fn compare(
+        &self,
+        _: Request<CompareRequest>,
+    ) -> Result<Response<CompareResponse>, Status> {
+        let peers = self.0.compare().await;
+        Ok(Response::new(CompareResponse { peers }))
     }
 
     async fn enrol(
@@ -112,8 +120,11 @@ impl Node {
     /// What the node is, sees and waits for.
     pub fn status(&self) -> StatusResponse {
         let standing = self.replica.standing().borrow().clone();
-        let mut alarms: Vec<String> = standing.alarm.into_iter().collect();
-        alarms.extend(standing.problem);
+        let standing_alarms = self.replica.alarms();
+        let mut alarms: Vec<String> = standing_alarms.iter().map(ToString::to_string).collect();
+        // A misbehaviour is an alarm and the last failure both.
+        let told = |problem: &String| standing_alarms.iter().any(|alarm| alarm.text == *problem);
+        alarms.extend(standing.problem.filter(|problem| !told(problem)));
         alarms.extend(self.contested());
         alarms.extend(self.key_alarms());
         StatusResponse {

@@ -1,4 +1,5 @@
-//! The auditor's program: verifies one evidence file, offline, against a root's fingerprint.
+//! The auditor's program: verifies one file, evidence or a proof of misbehaviour, offline, against
+//! a root's fingerprint.
 
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ use jingwei_proto::evidence::command::{Arguments, run};
     name = "jingwei-verify",
     version,
     term_width = 0,
-    about = "Verifies an evidence file offline: who asked, what, which versions answered, and that nothing was altered since.",
+    about = "Verifies a file offline: evidence (who asked, what, which versions answered, and that nothing was altered since), or the proof that a registry lied.",
     after_help = jingwei_proto::evidence::command::HELP
 )]
 struct Command {

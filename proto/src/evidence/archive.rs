@@ -34,7 +34,7 @@ pub enum ArchiveError {
     #[error("cannot read the file: {0}")]
     Io(#[from] io::Error),
     /// The bytes differ from what the archive of these members would be.
-    #[error("not an evidence archive: {what} at byte {at}")]
+    #[error("not an archive in the one accepted form: {what} at byte {at}")]
     Form {
         /// What is wrong.
         what: &'static str,

@@ -1,12 +1,14 @@
-//! The command `verify`: the same in `jingwei-verify` and in `jingwei`.
+//! The command `verify`: the same in `jingwei-verify` and in `jingwei`. A file says by its first
+//! member whether it is evidence or a proof of misbehaviour.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Report, verify};
 use crate::digest::{Digest, Hasher};
+use crate::misbehaviour::{CLAIM, Misbehaviour, Verdict};
 use crate::statement::{fingerprint, parse_fingerprint};
 
 /// Examples and exit codes, for `--help`.
@@ -14,11 +16,13 @@ pub const HELP: &str = "\
 Examples:
   jingwei-verify answer.evidence --root 4QWV-3GZ6-…        (52 characters, as the root's keepers gave them)
   jingwei-verify answer.evidence --root 4QWV-3GZ6-… --export answer.csv
+  jingwei-verify two-histories.misbehaviour --root 4QWV-3GZ6-…   (a registry that lied)
 
 The file is a plain tar archive: ‘tar tf answer.evidence’ lists it, and every Arrow reader opens
 the .arrows files in it. Nothing is fetched from anywhere.
 
-Exit codes: 0 valid, 1 the file cannot be read, 2 wrong use, 3 invalid.";
+Exit codes: 0 valid, or misbehaviour proved; 1 the file cannot be read, 2 wrong use, 3 invalid, or
+nothing proved.";
 
 const INVALID: u8 = 3;
 const FAILED: u8 = 1;
@@ -26,7 +30,7 @@ const FAILED: u8 = 1;
 /// What to verify, and against what.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The evidence file
+    /// The evidence file, or the proof of misbehaviour
     pub file: PathBuf,
     /// The fingerprint of the federation's root: 52 characters, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
@@ -55,6 +59,15 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
+    let mut file = BufReader::new(file);
+    let accuses = file.fill_buf().is_ok_and(|start| {
+        start
+            .strip_prefix(CLAIM.as_bytes())
+            .is_some_and(|rest| rest.first() == Some(&0))
+    });
+    if accuses {
+        return confirm(file, arguments, out).unwrap_or(ExitCode::from(FAILED));
+    }
     let mut exports = Vec::new();
     for path in &arguments.export {
         match digest_of(path) {
@@ -65,7 +78,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
             }
         }
     }
-    let verdict = verify(BufReader::new(file), &arguments.root)
+    let verdict = verify(file, &arguments.root)
         .map_err(|invalid| invalid.to_string())
         .and_then(|report| check_exports(&exports, &report).map(|()| report));
     let printed = match &verdict {
@@ -79,6 +92,40 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     };
     // Who closes the pipe early has seen the verdict or does not want it.
     printed.unwrap_or(ExitCode::from(FAILED))
+}
+
+/// Confirms a proof of misbehaviour, or says why it is none.
+fn confirm(
+    file: impl Read,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+) -> std::io::Result<ExitCode> {
+    let verdict = Misbehaviour::read(file).and_then(|proof| proof.verify(&arguments.root));
+    match verdict {
+        Ok(verdict) => {
+            writeln!(out, "MISBEHAVIOUR PROVED: {}", printable(&verdict.lie))?;
+            if !arguments.quiet {
+                print_verdict(&verdict, &arguments.root, out)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(reason) => {
+            writeln!(out, "NOTHING PROVED: {}", printable(&reason.0))?;
+            Ok(ExitCode::from(INVALID))
+        }
+    }
+}
+
+fn print_verdict(verdict: &Verdict, root: &Digest, out: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(out, "  federation  {}", verdict.federation)?;
+    writeln!(out, "  root        {}", fingerprint(root))?;
+    writeln!(out, "  log         {}", printable(&verdict.origin))?;
+    writeln!(out, "  who lied    {}", printable(&verdict.liar.role))?;
+    writeln!(out, "              {}", verdict.liar.key)?;
+    for (name, detail) in &verdict.details {
+        writeln!(out, "  {name:<11} {}", printable(detail))?;
+    }
+    Ok(())
 }
 
 fn check_exports(exports: &[(&PathBuf, Digest)], report: &Report) -> Result<(), String> {

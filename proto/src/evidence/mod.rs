@@ -26,7 +26,7 @@ pub mod sigstore;
 mod tests;
 mod verify;
 
-pub use archive::{ArchiveError, Writer, read as read_archive};
+pub use archive::{ArchiveError, Member, Writer, read as read_archive};
 pub use verify::{ExchangeReport, Invalid, Logged, Report, verify};
 
 /// The member that the asker signed.

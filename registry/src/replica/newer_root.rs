@@ -33,8 +33,9 @@ pub(super) async fn verify(
     let mut at = index.size()?;
     while at < shown.size {
         let to = shown.size.min((at / 256 + 1) * 256);
-        for (place, entry) in (at..to).zip(fetch(source, at, to).await?) {
-            let Some(envelope) = entry.envelope.as_deref().and_then(root_envelope) else {
+        let envelopes = fetch::envelopes(source, at..to, shown.size).await?;
+        for (place, bytes) in (at..to).zip(&envelopes) {
+            let Some(envelope) = root_envelope(bytes) else {
                 continue;
             };
             if place == 0 && envelope.payload_digest() != pinned {

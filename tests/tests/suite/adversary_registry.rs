@@ -1,11 +1,12 @@
 //! A registry that lies, with the registry's own keys: every replica notices, keeps what it has
-//! verified, and says what is wrong.
+//! verified, says what is wrong, and proves it where the registry's signature does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, DatasetId};
 use jingwei_proto::key::{SecretKey, Signer as _};
@@ -13,9 +14,10 @@ use jingwei_proto::statement::Statement;
 use jingwei_registry::clock::Clock;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::log::Entry;
-use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
+use jingwei_registry::replica::{Alarm, Comparison, Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::source::Source;
 use jingwei_tests::Federation;
+use jingwei_tests::accusing::confirm;
 use jingwei_tests::keyring::{Agent, noon};
 use jingwei_tests::local::runtime;
 use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, altered, entries, entry};
@@ -77,7 +79,7 @@ impl Stage {
         .unwrap();
         Stage {
             honest: entries(&log),
-            forger: Forger::new(&federation.registry.dir),
+            forger: Forger::new(&federation.registry.dir).dated_after(3_600),
             liar: LyingRegistry::start(SocketAddr::from(([127, 0, 0, 1], 0)), Files::default()),
             agent,
             federation,
@@ -105,6 +107,7 @@ impl Stage {
     }
 
     /// The misbehaviour that the next look at the registry is refused for.
+    #[track_caller]
     fn refused(&self) -> Misbehaviour {
         let before = self.replica.log().checkpoint();
         let misbehaviour = match self.advance() {
@@ -120,8 +123,30 @@ impl Stage {
         misbehaviour
     }
 
-    fn alarm(&self) -> Option<String> {
-        self.replica.standing().borrow().alarm.clone()
+    /// The only alarm that stands.
+    #[track_caller]
+    fn alarm(&self) -> Alarm {
+        let mut alarms = self.replica.alarms();
+        assert_eq!(alarms.len(), 1, "{alarms:?}");
+        alarms.remove(0)
+    }
+
+    /// The only alarm that stands is of this kind, and the auditor's program confirms its proof.
+    #[track_caller]
+    fn proved(&self, kind: &str, words: &[&str]) {
+        let alarm = self.alarm();
+        assert_eq!(alarm.kind, kind);
+        let root = &self.federation.registry.fingerprint;
+        let proof = alarm.proof.expect("a proof");
+        confirm(&proof, root, words);
+    }
+
+    /// The only alarm that stands is of this kind, and proves nothing.
+    #[track_caller]
+    fn unproved(&self, kind: &str) {
+        let alarm = self.alarm();
+        assert_eq!((&*alarm.kind, &alarm.proof), (kind, &None), "{alarm}");
+        assert!(alarm.to_string().contains("nothing is proved"), "{alarm}");
     }
 
     fn versions(&self, name: &str) -> Option<u64> {
@@ -148,7 +173,7 @@ fn advance(replica: &Arc<Replica>, liar: &LyingRegistry) -> Result<(), ReplicaEr
 }
 
 #[test]
-fn an_entry_altered_on_the_way_is_noticed() {
+fn bytes_altered_on_the_way_are_noticed_and_prove_nothing() {
     let stage = Stage::fresh();
     let log = stage.federation.registry.dir.join("log");
     for bundle in ["tile/entries/000.p/7", "tile/envelopes/000.p/7"] {
@@ -163,13 +188,16 @@ fn an_entry_altered_on_the_way_is_noticed() {
             assert!(
                 matches!(
                     misbehaviour,
-                    Misbehaviour::Entry { .. } | Misbehaviour::OtherRoot(_)
+                    Misbehaviour::Unmatched(_)
+                        | Misbehaviour::Entry { index: 0, .. }
+                        | Misbehaviour::OtherRoot(_)
                 ),
                 "{misbehaviour}"
             );
             assert_eq!(stage.replica.log().size(), 0);
         }
     }
+    stage.unproved("unmatched");
     // The truth is accepted afterwards.
     stage.liar.show(Files::of(&log));
     stage.advance().unwrap();
@@ -187,19 +215,51 @@ fn an_entry_altered_and_sealed_again_is_another_history() {
         matches!(misbehaviour, Misbehaviour::Forked { size: SIZE, .. }),
         "{misbehaviour}"
     );
+    stage.proved("two-histories", &["two different logs of 7 entries"]);
 }
 
 #[test]
-fn an_entry_altered_before_anyone_saw_it_changes_nothing_and_raises_an_alarm() {
+fn an_entry_altered_before_anyone_saw_it_changes_nothing_and_is_proved() {
     let mut stage = Stage::fresh();
     let mut lie = stage.honest.clone();
     lie[4] = altered(&lie[4], |text| text.replace("two", "owt"));
     stage.show_sealed(&lie);
     stage.advance().unwrap();
-    let alarm = stage.alarm().expect("an alarm");
-    assert!(alarm.contains("entry 4"), "{alarm}");
+    assert!(stage.alarm().text.contains("entry 4"));
+    stage.proved("rejected-entry", &["entry 4 is not signed by the key"]);
     assert_eq!((stage.versions("owt"), stage.versions("two")), (None, None));
     assert_eq!(stage.versions("three"), Some(2));
+}
+
+#[test]
+fn an_entry_under_another_key_is_not_taken() {
+    let mut stage = Stage::fresh();
+    let mut lie = stage.honest.clone();
+    let envelope = Envelope::parse(lie[4].envelope.as_deref().unwrap()).unwrap();
+    lie[4] = entry(&envelope, SecretKey::from_seed(&[8; 32]).public());
+    stage.show_sealed(&lie);
+    let misbehaviour = stage.refused();
+    assert!(
+        matches!(misbehaviour, Misbehaviour::Entry { index: 4, .. }),
+        "{misbehaviour}"
+    );
+    stage.proved("bad-entry", &["entry 4 is not signed by the key"]);
+}
+
+#[test]
+fn an_entry_that_is_none_is_not_taken() {
+    let mut stage = Stage::new();
+    let mut lie = stage.honest.clone();
+    let mut odd = entry(&stage.agent.dataset("four"), stage.agent.key.public());
+    odd.leaf.push(b' ');
+    lie.push(odd);
+    stage.show_sealed(&lie);
+    let misbehaviour = stage.refused();
+    assert!(
+        matches!(misbehaviour, Misbehaviour::Entry { index: SIZE, .. }),
+        "{misbehaviour}"
+    );
+    stage.proved("bad-entry", &["entry 7 is not in the form of entries"]);
 }
 
 #[test]
@@ -208,14 +268,12 @@ fn a_dropped_entry_is_noticed() {
     let mut lie = stage.honest.clone();
     let dropped = lie.remove(4);
     stage.show_sealed(&lie);
-    let misbehaviour = stage.refused();
-    assert_eq!(
-        misbehaviour,
-        Misbehaviour::Shrunk {
-            shown: SIZE - 1,
-            verified: SIZE
-        }
-    );
+    assert!(matches!(
+        stage.refused(),
+        Misbehaviour::Forked { size: 6, .. }
+    ));
+    let words = "a log of 6 entries, and one of 7 entries that does not continue it";
+    stage.proved("two-histories", &[words]);
     // Filled up with another statement, it has the old length but not the old root.
     lie.push(entry(
         &stage.agent.dataset("four"),
@@ -227,13 +285,15 @@ fn a_dropped_entry_is_noticed() {
         Misbehaviour::Forked { size: SIZE, .. }
     ));
     // Longer than before, with the dropped one at a later place.
+    std::fs::remove_dir_all(stage.alarm().file.parent().unwrap()).unwrap();
     lie.push(dropped);
     stage.show_sealed(&lie);
-    let misbehaviour = stage.refused();
-    assert!(
-        matches!(misbehaviour, Misbehaviour::Forked { .. }),
-        "{misbehaviour}"
-    );
+    assert!(matches!(
+        stage.refused(),
+        Misbehaviour::Forked { size: SIZE, .. }
+    ));
+    let words = "a log of 7 entries, and one of 8 entries that does not continue it";
+    stage.proved("two-histories", &[words]);
     assert_eq!(stage.versions("four"), None);
 }
 
@@ -244,8 +304,7 @@ fn a_gap_in_a_chain_is_noticed_even_by_a_newcomer() {
     lie.remove(2);
     stage.show_sealed(&lie);
     stage.advance().unwrap();
-    let alarm = stage.alarm().expect("an alarm");
-    assert!(alarm.contains("entry 2"), "{alarm}");
+    stage.proved("rejected-entry", &["entry 2 is one that the rules reject"]);
     assert_eq!(
         (stage.versions("one"), stage.versions("two")),
         (None, Some(1))
@@ -262,14 +321,59 @@ fn reordered_entries_are_noticed() {
         stage.refused(),
         Misbehaviour::Forked { size: SIZE, .. }
     ));
+    stage.proved("two-histories", &["two different logs"]);
 
     let mut newcomer = Stage::fresh();
     let mut lie = newcomer.honest.clone();
     lie.swap(2, 3);
     newcomer.show_sealed(&lie);
     newcomer.advance().unwrap();
-    assert!(newcomer.alarm().expect("an alarm").contains("entry 2"));
+    newcomer.proved("rejected-entry", &["entry 2 is one that the rules reject"]);
     assert_eq!(newcomer.versions("one"), Some(1));
+}
+
+#[test]
+fn a_repeated_entry_is_proved() {
+    let mut stage = Stage::new();
+    let mut lie = stage.honest.clone();
+    lie.push(lie[4].clone());
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    stage.proved("rejected-entry", &["entry 7 repeats entry 4"]);
+    assert_eq!(stage.versions("two"), Some(1));
+}
+
+#[test]
+fn two_statements_for_one_place_in_a_chain_are_proved() {
+    let mut stage = Stage::new();
+    let mut lie = stage.honest.clone();
+    // After a first version that never was.
+    let (_, other) = stage.agent.version("two", Some((1, Digest::of(b"no"))));
+    lie.push(entry(&other, stage.agent.key.public()));
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    stage.proved("rejected-entry", &["entry 7 cannot stand after entry 4"]);
+    assert_eq!(stage.versions("two"), Some(1));
+}
+
+#[test]
+fn a_statement_of_a_stranger_is_proved() {
+    let mut stage = Stage::fresh();
+    let stranger = Agent::new(&stage.federation.registry, "zz", 9);
+    let mut lie = stage.honest.clone();
+    lie.push(entry(&stranger.dataset("four"), stranger.key.public()));
+    lie.push(entry(&stranger.dataset("five"), stranger.key.public()));
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    let alarms = stage.replica.alarms();
+    let proofs: Vec<_> = alarms
+        .iter()
+        .filter_map(|alarm| alarm.proof.clone())
+        .collect();
+    // The second is shown by the first, which needs all statements before it.
+    assert_eq!((alarms.len(), proofs.len()), (2, 1), "{alarms:?}");
+    let root = &stage.federation.registry.fingerprint;
+    confirm(&proofs[0], root, &["entry 7 is one that the rules reject"]);
 }
 
 #[test]
@@ -277,19 +381,16 @@ fn a_shorter_log_is_noticed_even_after_the_replica_lost_its_files() {
     let mut stage = Stage::new();
     let short = stage.honest[..4].to_vec();
     stage.show_sealed(&short);
-    assert_eq!(
-        stage.refused(),
-        Misbehaviour::Shrunk {
-            shown: 4,
-            verified: SIZE
-        }
-    );
+    let shrunk = Misbehaviour::Shrunk {
+        shown: 4,
+        verified: SIZE,
+    };
+    assert_eq!(stage.refused(), shrunk);
+    stage.proved("shrunk-log", &["a log of 4 entries after", "cosigner key"]);
     // The highest checkpoint ever verified outlives the log and the index.
     let dir = stage.federation.dir.path().join("replica");
-    let (origin, root) = (
-        stage.replica.log().checkpoint().origin,
-        stage.federation.registry.root(),
-    );
+    let origin = stage.replica.log().checkpoint().origin;
+    let root = stage.federation.registry.root();
     let Stage {
         replica,
         liar,
@@ -300,20 +401,20 @@ fn a_shorter_log_is_noticed_even_after_the_replica_lost_its_files() {
         ..
     } = stage;
     drop(replica);
-    for lost in ["log", "index"] {
+    for lost in ["log", "index", "alarms"] {
         std::fs::remove_dir_all(dir.join(lost)).unwrap();
     }
     let replica = Replica::open(&dir, &origin, root, Disk::new()).unwrap();
     let error = advance(&replica, &liar).unwrap_err();
     assert!(
-        matches!(
-            error,
-            ReplicaError::Misbehaviour(Misbehaviour::Shrunk {
-                shown: 4,
-                verified: SIZE
-            })
-        ),
+        matches!(&error, ReplicaError::Misbehaviour(found) if *found == shrunk),
         "{error}"
+    );
+    let proof = replica.alarms()[0].proof.clone().expect("a proof");
+    confirm(
+        &proof,
+        &federation.registry.fingerprint,
+        &["a log of 4 entries"],
     );
     liar.show(forger.write(&federation.dir.path().join("true"), &honest));
     advance(&replica, &liar).unwrap();
@@ -321,41 +422,77 @@ fn a_shorter_log_is_noticed_even_after_the_replica_lost_its_files() {
 }
 
 #[test]
+fn an_old_copy_of_an_old_checkpoint_is_refused_and_proves_nothing() {
+    let stage = Stage::new();
+    // Dated before what was verified: anyone on the way may have kept it.
+    let old = Forger::new(&stage.federation.registry.dir);
+    let files = old.write(&stage.federation.dir.path().join("old"), &stage.honest[..4]);
+    stage.liar.show(files);
+    assert!(matches!(stage.refused(), Misbehaviour::Shrunk { .. }));
+    stage.unproved("shrunk-log");
+}
+
+#[test]
 fn a_forked_history_is_noticed_when_two_members_compare() {
-    let mut stage = Stage::new();
-    let mut lie = stage.honest[..6].to_vec();
-    lie.push(entry(
-        &stage.agent.dataset("four"),
-        stage.agent.key.public(),
-    ));
-    let dir = stage.empty_dir();
-    let other_files = stage.forger.write(&dir, &lie);
-    let note = std::fs::read_to_string(other_files.dir.join("checkpoint")).unwrap();
-    // Two members, each shown a log that is consistent in itself.
-    let other_dir = stage.federation.dir.path().join("other");
-    let origin = stage.replica.log().checkpoint().origin;
-    let other = Replica::open(
-        &other_dir,
-        &origin,
-        stage.federation.registry.root(),
-        Disk::new(),
-    )
-    .unwrap();
-    stage.liar.show(other_files);
-    advance(&other, &stage.liar).unwrap();
-    assert!(matches!(
-        stage.replica.compare(&note),
-        Err(Misbehaviour::Forked { size: SIZE, .. })
-    ));
-    assert!(stage.alarm().expect("an alarm").contains("another history"));
-    // A note that the registry did not sign proves nothing against it.
-    let stranger = stage.forger.with_log_key(SecretKey::from_seed(&[99; 32]));
-    let forged = stranger.write(
-        &stage.federation.dir.path().join("forged"),
-        &stage.honest[..3],
-    );
-    let note = std::fs::read_to_string(forged.dir.join("checkpoint")).unwrap();
-    assert_eq!(other.compare(&note), Ok(()));
+    for grown in [false, true] {
+        let mut stage = Stage::new();
+        let mut lie = stage.honest[..6].to_vec();
+        for name in ["four", "five"].iter().take(1 + usize::from(grown)) {
+            lie.push(entry(&stage.agent.dataset(name), stage.agent.key.public()));
+        }
+        let dir = stage.empty_dir();
+        let files = stage.forger.write(&dir, &lie);
+        // Two members, each shown a log that is consistent in itself.
+        let other = Replica::open(
+            &stage.federation.dir.path().join("other"),
+            &stage.replica.log().checkpoint().origin,
+            stage.federation.registry.root(),
+            Disk::new(),
+        )
+        .unwrap();
+        stage.liar.show(files);
+        advance(&other, &stage.liar).unwrap();
+        let (own, others) = (
+            stage.replica.signed_note().unwrap(),
+            other.signed_note().unwrap(),
+        );
+        if grown {
+            // From the shorter log it cannot be told.
+            assert_eq!(stage.replica.compare(&others), Comparison::Larger(8));
+        }
+        let Comparison::Different {
+            proof: Some(proof), ..
+        } = other.compare(&own)
+        else {
+            panic!("the fork was not noticed");
+        };
+        assert!(stage.replica.take_proof(&proof));
+        stage.proved("two-histories", &["it signed"]);
+        let root = &stage.federation.registry.fingerprint;
+        confirm(
+            other.alarms()[0].proof.as_ref().unwrap(),
+            root,
+            &["it signed"],
+        );
+        // A proof that proves nothing raises no alarm.
+        let mut broken = proof.clone();
+        broken[600] ^= 1;
+        std::fs::remove_dir_all(stage.alarm().file.parent().unwrap()).unwrap();
+        assert!(!stage.replica.take_proof(&broken));
+        assert_eq!(stage.replica.alarms(), []);
+        // A note that the registry did not sign proves nothing against it.
+        let Stage {
+            forger, federation, ..
+        } = &mut stage;
+        let stranger =
+            Forger::new(&federation.registry.dir).with_log_key(SecretKey::from_seed(&[99; 32]));
+        let forged = stranger.write(&federation.dir.path().join("forged"), &lie[..3]);
+        let note = std::fs::read_to_string(forged.dir.join("checkpoint")).unwrap();
+        assert_eq!(other.compare(&note), Comparison::Unsigned);
+        let honest = forger.write(&federation.dir.path().join("part"), &lie[..3]);
+        let note = std::fs::read_to_string(honest.dir.join("checkpoint")).unwrap();
+        assert_eq!(other.compare(&note), Comparison::Same(3));
+    }
 }
 
 #[test]
@@ -391,6 +528,59 @@ fn another_key_and_another_root_are_refused() {
         "{error}"
     );
     assert_eq!(replica.log().size(), 0);
+}
+
+#[test]
+fn a_long_log_is_taken_in_parts_and_only_if_all_of_it_is_signed() {
+    let mut stage = Stage::fresh();
+    let mut long = stage.honest.clone();
+    long.extend((0..10_500).map(|n| {
+        let envelope = stage.agent.dataset(&format!("d{n}"));
+        entry(&envelope, stage.agent.key.public())
+    }));
+    let size = long.len() as u64;
+    let dir = stage.empty_dir();
+    let honest = stage.forger.write(&dir, &long);
+    // Leaf hashes that do not lead to the signed root: nothing is stored.
+    let changed = |name: &str| {
+        let mut files = honest.clone();
+        let mut bytes = std::fs::read(dir.join(name)).unwrap();
+        let at = bytes.len() / 2;
+        bytes[at] ^= 1;
+        files.instead.insert(name.to_owned(), bytes);
+        files
+    };
+    stage.liar.show(changed("tile/0/030"));
+    assert!(matches!(stage.refused(), Misbehaviour::Unmatched(_)));
+    assert_eq!(stage.replica.log().size(), 0);
+    // An envelope that is not the entry's, late in the log: what is before it is kept, since it
+    // is known to lead to the signed root.
+    stage.liar.show(changed("tile/envelopes/030"));
+    assert!(matches!(
+        stage.advance(),
+        Err(ReplicaError::Misbehaviour(Misbehaviour::Unmatched(_)))
+    ));
+    let kept = stage.replica.index().size().unwrap();
+    assert!((1..30 * 256).contains(&kept), "{kept}");
+    assert_eq!(stage.versions("d0"), Some(1));
+    // Nothing of it is shown under a checkpoint that was not reached.
+    assert_eq!(stage.replica.log().size(), 0);
+    stage.unproved("unmatched");
+    // A log that goes on otherwise than the registry has signed already.
+    let mut other = long.clone();
+    other.swap(9_000, 9_001);
+    stage.show_sealed(&other);
+    assert!(matches!(
+        stage.advance(),
+        Err(ReplicaError::Misbehaviour(Misbehaviour::Forked { .. }))
+    ));
+    stage.liar.show(honest);
+    stage.advance().unwrap();
+    assert_eq!(stage.replica.log().size(), size);
+    stage.replica.log().audit().unwrap();
+    assert_eq!(stage.versions("d10499"), Some(1));
+    let note = stage.replica.log().checkpoint_note().unwrap();
+    assert_eq!(stage.replica.signed_note(), Some(note));
 }
 
 #[test]

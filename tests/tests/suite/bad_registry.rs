@@ -3,7 +3,11 @@
 
 use std::net::TcpListener;
 
-use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries};
+use jingwei_proto::key::Signer as _;
+use jingwei_registry::keyfile;
+use jingwei_tests::accusing::{confirm, proof_of};
+use jingwei_tests::keyring::Agent;
+use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries, entry};
 use jingwei_tests::node::PLACES;
 use jingwei_tests::{Federation, Node};
 
@@ -83,7 +87,7 @@ fn a_registry_that_shows_a_shorter_log() {
     pair.federation.registry.stop();
     let dir = &pair.federation.registry.dir;
     let all = entries(&dir.join("log"));
-    let files = Forger::new(dir).write(
+    let files = Forger::new(dir).dated_after(60).write(
         &pair.federation.dir.path().join("short"),
         &all[..all.len() - 1],
     );
@@ -95,14 +99,20 @@ fn a_registry_that_shows_a_shorter_log() {
                 .iter()
                 .any(|alarm| alarm.contains("hides entries"))
         });
-        node.run(&["doctor"])
-            .expect_code(1)
-            .prints(&["problem", "hides entries"]);
+        let proof = proof_of(&node.dir, "shrunk-log");
+        node.run(&["doctor"]).expect_code(3).prints(&[
+            "alarm       shrunk-log",
+            "hides entries",
+            &proof.display().to_string(),
+        ]);
+        let root = &pair.federation.registry.fingerprint;
+        confirm(&proof, root, &["dated a log of"]);
         // What was verified before still answers.
         assert_eq!(node.rows(SQL), ["3"]);
     }
-    // It is known after a restart, too.
-    pair.b.stop();
+    // It is known after a restart, too, also when the registry no longer answers.
+    drop(liar);
+    pair.b.kill9();
     pair.b.start();
     pair.b.until("alarmed", |status| {
         status
@@ -111,7 +121,13 @@ fn a_registry_that_shows_a_shorter_log() {
             .any(|alarm| alarm.contains("hides entries"))
     });
     assert_eq!(pair.b.rows(SQL), ["3"]);
-    drop(liar);
+    // It stands until a person has looked into it.
+    pair.b.run(&["doctor"]).expect_code(3);
+    let alarm = proof_of(&pair.b.dir, "shrunk-log").with_extension("alarm");
+    std::fs::rename(&alarm, pair.b.work.join("seen.alarm")).unwrap();
+    pair.federation.registry.start();
+    pair.b.until("at peace", |status| status.alarms.is_empty());
+    pair.b.run(&["doctor"]).ok();
 }
 
 #[test]
@@ -134,9 +150,74 @@ fn a_registry_that_alters_an_entry() {
     });
     pair.b
         .run(&["doctor"])
-        .expect_code(1)
+        .expect_code(3)
         .prints(&["another history"]);
+    let root = &pair.federation.registry.fingerprint;
+    let proof = proof_of(&pair.b.dir, "two-histories");
+    confirm(&proof, root, &["two different logs"]);
     assert_eq!(pair.b.rows(SQL), ["3"]);
+}
+
+/// Two members are shown logs that differ in their last entry. Each is consistent in itself; it
+/// comes out when the two talk.
+#[test]
+fn a_registry_that_shows_two_members_different_histories() {
+    let mut pair = Pair::with_places();
+    pair.federation.registry.stop();
+    let registry = &pair.federation.registry;
+    let forger = Forger::new(&registry.dir).dated_after(60);
+    let history = |id: &str, more: bool| {
+        let mut log = entries(&registry.dir.join("log"));
+        let agent = Agent::new(registry, id, 7);
+        let root_key = keyfile::load(&registry.dir.join("root-keys/1.pem")).unwrap();
+        log.push(entry(&agent.enrolment(registry), root_key.public()));
+        if more {
+            log.push(entry(&agent.dataset("more"), agent.key.public()));
+        }
+        forger.write(&pair.federation.dir.path().join(id), &log)
+    };
+    let to_a = LyingRegistry::start(registry.address, history("yy", true));
+    let to_b = LyingRegistry::start(([127, 0, 0, 1], 0).into(), history("zz", false));
+    // What `b` calls the registry's address is under the control of whoever lies to it.
+    pair.b.stop();
+    let federation = pair.b.dir.join("federation.json");
+    let text = std::fs::read_to_string(&federation).unwrap();
+    std::fs::write(&federation, text.replace(&registry.url(), &to_b.url())).unwrap();
+    pair.b.start();
+    let size = entries(&registry.dir.join("log")).len() as u64;
+    pair.a.until_entry(size + 1);
+    pair.b.until_entry(size);
+    pair.b.sql(SQL, &[]).expect_code(3);
+    let root = &registry.fingerprint;
+    for node in [&pair.a, &pair.b] {
+        node.until("alarmed", |status| {
+            let alarmed = |alarm: &String| alarm.contains("two-histories");
+            status.alarms.iter().any(alarmed)
+        });
+        let proof = proof_of(&node.dir, "two-histories");
+        confirm(&proof, root, &["that does not continue it"]);
+        node.run(&["doctor"])
+            .expect_code(3)
+            .prints(&["alarm       two-histories", &proof.display().to_string()]);
+    }
+    // Its own tables a node still answers from.
+    assert_eq!(pair.a.rows(SQL), ["3"]);
+    drop(to_a);
+}
+
+/// Nobody has asked anybody anything: a person's look is enough.
+#[test]
+fn doctor_compares_histories() {
+    let mut pair = Pair::with_places();
+    pair.b
+        .run(&["doctor"])
+        .ok()
+        .prints(&["1 of 1 other nodes have been shown the same log"]);
+    pair.a.stop();
+    pair.b
+        .run(&["doctor"])
+        .ok()
+        .prints(&["0 of 1 other nodes have been shown the same log"]);
 }
 
 #[test]

@@ -105,7 +105,11 @@ fn nodes_serve_health_and_reflection() {
         assert_eq!(health(&link, "").await, SERVING);
         assert_eq!(health(&link, "jingwei.node.v1.Peer").await, SERVING);
         let services = services(&link).await;
-        for name in ["jingwei.node.v1.Peer", "grpc.health.v1.Health"] {
+        for name in [
+            "jingwei.node.v1.Peer",
+            "arrow.flight.protocol.FlightService",
+            "grpc.health.v1.Health",
+        ] {
             assert!(
                 services.iter().any(|service| service == name),
                 "{services:?}"

@@ -4,6 +4,7 @@
 //! cargo run --release -p jingwei-tests --bin bench -- exchange
 //! cargo run --release -p jingwei-tests --bin bench -- publish --flights flights.csv
 //! cargo run --release -p jingwei-tests --bin bench -- start
+//! cargo run --release -p jingwei-tests --bin bench -- replica --statements 1000000
 //! cargo run --release -p jingwei-tests --bin bench -- size
 //! ```
 //!
@@ -18,6 +19,7 @@ mod load;
 mod plain;
 mod plain_flight;
 mod publish;
+mod replica;
 mod size;
 mod start;
 mod world;
@@ -51,8 +53,13 @@ enum Bench {
     Publish(publish::Arguments),
     /// From process start to the first verified answer, and the memory of an idle node
     Start(start::Arguments),
+    /// A new member's replica of a long log, against verifying its signatures and copying its files
+    Replica(replica::Arguments),
     /// Bytes of the three programs
     Size,
+    /// A process with a replica
+    #[command(hide = true)]
+    ReplicaChild(replica::ChildArguments),
     /// The baseline's server
     #[command(hide = true)]
     PlainServe(plain::ServeArguments),
@@ -66,7 +73,9 @@ fn main() -> ExitCode {
         Bench::Exchange(arguments) => exchange::run(&arguments),
         Bench::Publish(arguments) => publish::run(&arguments),
         Bench::Start(arguments) => start::run(&arguments),
+        Bench::Replica(arguments) => replica::run(&arguments),
         Bench::Size => size::run(),
+        Bench::ReplicaChild(arguments) => replica::run_child(&arguments),
         Bench::PlainServe(arguments) => plain::serve(&arguments),
         Bench::PlainAsk(arguments) => plain::ask_once(&arguments),
     };

@@ -1,0 +1,424 @@
+//! Following a registry: the loop, and one step of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jingwei_proto::checkpoint::{Checkpoint, CheckpointError, CheckpointKeys};
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::merkle::Edge;
+use jingwei_proto::misbehaviour::{Lie, Logged};
+use jingwei_proto::note::Note;
+use jingwei_proto::state::{self, RootRecord};
+use jingwei_proto::statement::fingerprint;
+use jingwei_proto::tile::{self, TileKind, TilePath};
+use jingwei_proto::tlog_proof::TlogProof;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{self, Border, CHUNK, Checked, Doubt, Raw, Refused};
+use super::{Misbehaviour, Replica, ReplicaError, lock, newer_root};
+use crate::clock::Clock;
+use crate::index::IndexError;
+use crate::log::AppendError;
+use crate::source::Source;
+
+/// How long a request for a newer checkpoint may wait at the registry.
+const WAIT: Duration = Duration::from_secs(25);
+/// Between two looks at a registry that does not wait.
+const POLL: Duration = Duration::from_secs(5);
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A checkpoint that the registry has signed, with its note.
+#[derive(Clone)]
+struct Signed {
+    checkpoint: Checkpoint,
+    note: Arc<str>,
+}
+
+impl Replica {
+    /// Follows the registry until `shutdown`. Failures are retried after a growing pause.
+    pub async fn follow(
+        self: Arc<Self>,
+        source: Source,
+        clock: Clock,
+        shutdown: CancellationToken,
+    ) {
+        let mut pause = Duration::from_millis(200);
+        // The first look does not wait: it shows at once whether the registry is there.
+        let mut wait = Duration::ZERO;
+        loop {
+            let began = Instant::now();
+            let before = self.committed.size();
+            let result = tokio::select! {
+                () = shutdown.cancelled() => return,
+                result = self.advance(&source, wait, &clock) => result,
+            };
+            let rest = match result {
+                Ok(()) => {
+                    pause = Duration::from_millis(200);
+                    if std::mem::replace(&mut wait, WAIT).is_zero() {
+                        continue;
+                    }
+                    let quick = began.elapsed() < Duration::from_secs(1);
+                    if quick && self.committed.size() == before {
+                        POLL
+                    } else {
+                        continue;
+                    }
+                }
+                Err(error) => {
+                    wait = Duration::ZERO;
+                    self.note_failure(&error);
+                    let rest = pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    rest
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// Brings the replica to the registry's newest checkpoint, waiting up to `wait` for one.
+    pub async fn advance(
+        self: &Arc<Self>,
+        source: &Source,
+        wait: Duration,
+        clock: &Clock,
+    ) -> Result<(), ReplicaError> {
+        self.knows_the_rules()?;
+        let size = self.committed.size();
+        let wait = if size == 0 { Duration::ZERO } else { wait };
+        let note = source.checkpoint(size, wait).await?;
+        let root = match self.index.root()? {
+            Some(root) => root,
+            None => self.first_root(source, &note).await?,
+        };
+        let (checkpoint, time) = match CheckpointKeys::of_root(&root).verify(&note) {
+            Ok(verified) => verified,
+            Err(error) => newer_root::verify(&self.index, self.pinned, source, &note)
+                .await?
+                .ok_or_else(|| self.accuse(Misbehaviour::Checkpoint(error.to_string()), None))?,
+        };
+        self.not_behind(&checkpoint, &note)?;
+        let signed = Signed {
+            checkpoint,
+            note: note.into(),
+        };
+        if signed.checkpoint.size > size {
+            self.grow(source, &signed).await?;
+        } else {
+            self.index_the_rest().await?;
+        }
+        self.knows_the_rules()?;
+        self.standing.send_modify(|standing| {
+            standing.size = signed.checkpoint.size;
+            standing.log_time = Some(time);
+            standing.registry_seen = Some(clock());
+            standing.problem = None;
+        });
+        metrics::gauge!("jingwei_replica_entries").set(signed.checkpoint.size as f64);
+        Ok(())
+    }
+
+    /// Beyond an entry that asks for newer rules nothing is followed: what it means is unknown.
+    fn knows_the_rules(&self) -> Result<(), IndexError> {
+        match self.index.newer_rules() {
+            Some(rules) => Err(IndexError::RulesTooNew(rules)),
+            None => Ok(()),
+        }
+    }
+
+    fn note_failure(&self, error: &ReplicaError) {
+        let text = error.to_string();
+        if self.standing.borrow().problem.as_ref() != Some(&text) {
+            tracing::warn!(error = %text, "the registry is not followed");
+        }
+        self.standing
+            .send_modify(|standing| standing.problem = Some(text));
+    }
+
+    /// The first root, by which everything else is checked, before anything is stored.
+    async fn first_root(&self, source: &Source, note: &str) -> Result<RootRecord, ReplicaError> {
+        let size = Note::parse(note.as_bytes())
+            .map_err(CheckpointError::from)
+            .and_then(|note| note.text.parse::<Checkpoint>())
+            .map_err(|error| Misbehaviour::Checkpoint(error.to_string()))?
+            .size;
+        let path = TilePath::in_log(TileKind::Envelopes, 0, size)
+            .ok_or_else(|| Misbehaviour::Checkpoint("the log is empty".into()))?;
+        let (bundle, width) = source.tile(&path).await?;
+        let bytes = *tile::decode_bundle(TileKind::Envelopes, &bundle, width)
+            .map_err(|error| bad_entry(0, error.to_string()))?
+            .first()
+            .ok_or_else(|| bad_entry(0, "it is missing".into()))?;
+        let envelope = Envelope::parse(bytes).map_err(|error| bad_entry(0, error.to_string()))?;
+        if envelope.payload_digest() != self.pinned {
+            return Err(Misbehaviour::OtherRoot(fingerprint(&envelope.payload_digest())).into());
+        }
+        let mut memory = std::collections::BTreeMap::new();
+        let change = state::apply(&memory, 0, &envelope)
+            .map_err(|error| bad_entry(0, format!("{error:?}")))?;
+        change.write_to(&mut memory);
+        *lock(&self.first_root) = Some(envelope);
+        memory
+            .get(state::keys::ROOT)
+            .and_then(|bytes| state::record(bytes))
+            .ok_or_else(|| bad_entry(0, "it is no root document".into()).into())
+    }
+
+    /// A log never has fewer entries than were verified, nor others.
+    fn not_behind(&self, shown: &Checkpoint, note: &str) -> Result<(), Misbehaviour> {
+        if let Some(misbehaviour) = self.differs(shown) {
+            return Err(self.accuse(misbehaviour, self.two_histories(shown, note)));
+        }
+        match self.highest() {
+            Some((highest, _)) if shown.size < highest.size => {
+                let misbehaviour = Misbehaviour::Shrunk {
+                    shown: shown.size,
+                    verified: highest.size,
+                };
+                Err(self.accuse(misbehaviour, self.shrunk(note)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in what is new up to the signed checkpoint. Reading, checking and storing go on
+    /// side by side, each on the chunk after the one that the next is busy with.
+    async fn grow(self: &Arc<Self>, source: &Source, signed: &Signed) -> Result<(), ReplicaError> {
+        let edge = self.committed.edge()?;
+        let borders = self.borders(source, &edge, signed).await?;
+        let from = edge.size();
+        let (to_check, raw) = mpsc::channel(1);
+        let (to_store, checked) = mpsc::channel(1);
+        let reading = async {
+            let mut at = from;
+            for border in borders {
+                let raw = fetch::raw(source, at..border.0, signed.checkpoint.size).await?;
+                at = border.0;
+                if to_check.send((raw, border)).await.is_err() {
+                    break;
+                }
+            }
+            drop(to_check);
+            Ok::<_, ReplicaError>(())
+        };
+        let checking = tokio::task::spawn_blocking(move || check_all(raw, &to_store, edge));
+        let (replica, signed_too) = (self.clone(), signed.clone());
+        let storing = tokio::task::spawn_blocking(move || replica.store_all(checked, &signed_too));
+        let (read, checked, stored) = tokio::join!(reading, checking, storing);
+        // The first in the order of work is the cause of the others.
+        read?;
+        if let Err(refused) = checked.map_err(panicked)? {
+            return Err(self.explain(source, signed, refused).await);
+        }
+        stored.map_err(panicked)?
+    }
+
+    /// Where each chunk ends. If much is new, the leaf hashes are read first, so that nothing is
+    /// ever stored that does not lead to the signed root.
+    async fn borders(
+        &self,
+        source: &Source,
+        edge: &Edge,
+        signed: &Signed,
+    ) -> Result<Vec<Border>, ReplicaError> {
+        let end = (signed.checkpoint.size, signed.checkpoint.root);
+        let from = edge.size();
+        let known = self.highest().map(|(known, _)| (known.size, known.root));
+        // Reached again, if the log was lost.
+        let known = known.filter(|(size, _)| (from + 1..end.0).contains(size));
+        if end.0 - from <= CHUNK {
+            return Ok(known.into_iter().chain([end]).collect());
+        }
+        let borders = fetch::borders(source, edge.clone(), &signed.checkpoint, known).await?;
+        let right = [known, Some(end)]
+            .iter()
+            .flatten()
+            .all(|border| borders.contains(border));
+        if !right {
+            return Err(self.explain(source, signed, Refused::Root).await);
+        }
+        let mut highest = lock(&self.highest);
+        highest.keep(&signed.checkpoint, &signed.note)?;
+        Ok(borders)
+    }
+
+    /// Why a chunk was refused, as an alarm, and with a proof where the registry's own signature
+    /// shows it.
+    async fn explain(&self, source: &Source, signed: &Signed, refused: Refused) -> ReplicaError {
+        match refused {
+            Refused::Root => match self.other_history(source, signed).await {
+                Ok(misbehaviour) => misbehaviour.into(),
+                Err(error) => error,
+            },
+            Refused::Bundle(reason) => {
+                let reason = format!("a bundle of entries cannot be read: {reason}");
+                self.accuse(Misbehaviour::Unmatched(reason), None).into()
+            }
+            Refused::Entry { index, leaf, doubt } => {
+                let (reason, payload) = match doubt {
+                    Doubt::Malformed => ("it has not the form of entries".into(), None),
+                    Doubt::Forged(payload) => (
+                        "it is not signed by the key that it names".into(),
+                        Some(payload),
+                    ),
+                    Doubt::Unmatched(reason) => {
+                        let reason = format!("the envelope of entry {index}: {reason}");
+                        return self.accuse(Misbehaviour::Unmatched(reason), None).into();
+                    }
+                };
+                let proof = match fetch::inclusion(source, index, &signed.checkpoint).await {
+                    Ok(Some(hashes)) => self.prove_entry(index, leaf, payload, hashes, signed),
+                    _ => None,
+                };
+                self.accuse(bad_entry(index, reason), proof).into()
+            }
+        }
+    }
+
+    fn prove_entry(
+        &self,
+        index: u64,
+        leaf: Vec<u8>,
+        payload: Option<Vec<u8>>,
+        hashes: Vec<jingwei_proto::digest::Digest>,
+        signed: &Signed,
+    ) -> Option<Vec<u8>> {
+        let proof = TlogProof {
+            index,
+            hashes,
+            checkpoint: signed.note.to_string(),
+            extra: None,
+        };
+        self.prove(match payload {
+            None => Lie::MalformedEntry { leaf, proof },
+            Some(payload) => Lie::ForgedEntry(Logged {
+                leaf,
+                payload,
+                proof,
+            }),
+        })
+    }
+
+    /// Entries that do not lead to the signed root: either the signed log is of another history
+    /// than the one verified before, or these are not its entries.
+    async fn other_history(
+        &self,
+        source: &Source,
+        signed: &Signed,
+    ) -> Result<Misbehaviour, ReplicaError> {
+        let unmatched = || {
+            let reason = "the entries do not lead to the signed root".to_owned();
+            self.accuse(Misbehaviour::Unmatched(reason), None)
+        };
+        let Some((highest, older)) = self.highest() else {
+            return Ok(unmatched());
+        };
+        let shown = fetch::history(source, highest.size, &signed.checkpoint).await?;
+        let Some((root, path)) = shown.filter(|(root, _)| *root != highest.root) else {
+            return Ok(unmatched());
+        };
+        let misbehaviour = Misbehaviour::Forked {
+            size: highest.size,
+            shown: root,
+            verified: highest.root,
+        };
+        let proof = self.prove(Lie::TwoHistories {
+            older,
+            newer: signed.note.to_string(),
+            root,
+            path,
+        });
+        Ok(self.accuse(misbehaviour, proof))
+    }
+
+    /// Stores chunks that were checked, until there are no more.
+    fn store_all(
+        &self,
+        mut checked: mpsc::Receiver<Checked>,
+        signed: &Signed,
+    ) -> Result<(), ReplicaError> {
+        while let Some(chunk) = checked.blocking_recv() {
+            let from = self.committed.size();
+            let last = chunk.border.0 == signed.checkpoint.size;
+            if last {
+                lock(&self.highest).keep(&signed.checkpoint, &signed.note)?;
+            }
+            let mut log = lock(&self.log);
+            let sealed = log.append(&chunk.entries, |own| match last {
+                true => Ok::<_, std::convert::Infallible>(signed.note.to_string()),
+                // On the way to the signed size, which these entries were seen to lead to.
+                false => Ok(on_the_way(own, &signed.note)),
+            });
+            sealed.map_err(|error: AppendError<_>| ReplicaError::Append(error.to_string()))?;
+            if last {
+                log.publish(&signed.note)?;
+            }
+            drop(log);
+            drop(chunk.entries);
+            if self.index.size()? == from {
+                let rejected = self.index.fold(from, &chunk.envelopes)?;
+                self.note_rejected(rejected);
+            }
+        }
+        self.catch_up()
+    }
+
+    /// Brings the index to the log's size, whatever kept it behind.
+    fn catch_up(&self) -> Result<(), ReplicaError> {
+        if self.index.size()? < self.committed.size() {
+            let rejected = self.index.catch_up(&self.reader)?;
+            self.note_rejected(rejected);
+        }
+        self.prove_rejected();
+        Ok(())
+    }
+
+    async fn index_the_rest(self: &Arc<Self>) -> Result<(), ReplicaError> {
+        if self.index.size()? == self.committed.size() {
+            return Ok(());
+        }
+        let replica = self.clone();
+        let indexed = tokio::task::spawn_blocking(move || replica.catch_up()).await;
+        indexed.map_err(panicked)?
+    }
+}
+
+/// Checks chunks as they come, until there are no more or one is refused.
+fn check_all(
+    mut raw: mpsc::Receiver<(Raw, Border)>,
+    to_store: &mpsc::Sender<Checked>,
+    mut edge: Edge,
+) -> Result<(), Refused> {
+    while let Some((raw, border)) = raw.blocking_recv() {
+        let checked = fetch::check(&raw, &mut edge, border)?;
+        drop(raw);
+        if to_store.blocking_send(checked).is_err() {
+            // Storing failed, and says why itself.
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn panicked(panic: tokio::task::JoinError) -> ReplicaError {
+    ReplicaError::Append(panic.to_string())
+}
+
+fn bad_entry(index: u64, reason: String) -> Misbehaviour {
+    Misbehaviour::Entry { index, reason }
+}
+
+/// A note for a size between two that the registry signed. It carries the signatures over the
+/// later one, which do not verify over this: nobody can take it for a signed checkpoint.
+fn on_the_way(own: &Checkpoint, note: &str) -> String {
+    let signatures = note
+        .split_once("\n\n")
+        .map_or("", |(_, signatures)| signatures);
+    format!("{own}\n{signatures}")
+}

@@ -1,0 +1,305 @@
+//! A verified replica of a registry's log: what every node answers from, whether or not the
+//! registry is up.
+//!
+//! ```text
+//! /checkpoint ─► signature and date ─► not smaller, not another history
+//!             ─► leaf hashes, if much is new: do they lead to the signed root?
+//!             ─► entries and envelopes, 10,000 at a time: are these the leaves? are they signed?
+//!             ─► append ─► `apply` ─► index
+//! ```
+//!
+//! A replica is a log of the same form as the registry's own, so that one could take over. The
+//! highest checkpoint ever verified stands in a small file of its own, since it is the one
+//! thing that cannot be had again from a registry that lies.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `follow` | the loop, and one step of it |
+//! | `fetch` | what is read from the registry, and checked before it is stored |
+//! | `highest` | the highest checkpoint |
+//! | `newer_root` | checkpoints by keys that a root names which is not here yet |
+//! | `accuse` | what a registry that lies is shown to have signed |
+//! | `alarms` | what stays until a person has looked into it |
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jingwei_proto::checkpoint::CheckpointKeys;
+use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::time::Time;
+use tokio::sync::watch;
+
+use crate::disk::Disk;
+use crate::index::{Index, IndexError, Rejected};
+use crate::log::{Log, LogError, LogReader};
+use crate::source::SourceError;
+
+mod accuse;
+mod alarms;
+mod fetch;
+mod follow;
+mod highest;
+mod newer_root;
+
+pub use accuse::Comparison;
+pub use alarms::{Alarm, alarms_in};
+
+use alarms::Alarms;
+use highest::Highest;
+
+/// The registry did something that an honest one does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misbehaviour {
+    /// The log became shorter.
+    #[error(
+        "the registry shows a log of {shown} entries, and {verified} were verified before: it hides entries"
+    )]
+    Shrunk {
+        /// Entries shown now.
+        shown: u64,
+        /// Entries verified before.
+        verified: u64,
+    },
+    /// Two histories of one size.
+    #[error(
+        "the registry shows another history: at {size} entries its root is {shown}, and here it is {verified}"
+    )]
+    Forked {
+        /// Entries.
+        size: u64,
+        /// The root signed by the registry.
+        shown: Digest,
+        /// The root of the entries as they are.
+        verified: Digest,
+    },
+    /// The log does not begin with the root that was pinned.
+    #[error("the registry's root has the fingerprint {0}, which is not the one you joined with")]
+    OtherRoot(String),
+    /// A checkpoint with a wrong signature.
+    #[error("the registry's checkpoint does not verify: {0}")]
+    Checkpoint(String),
+    /// Bytes that match no checkpoint.
+    #[error("what the registry serves does not match what it has signed: {0}")]
+    Unmatched(String),
+    /// An entry and its envelope do not belong together, or cannot be read.
+    #[error("entry {index} of the registry's log is not what its envelope says: {reason}")]
+    Entry {
+        /// Its place.
+        index: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An entry that the rules reject.
+    #[error("entry {index} of the registry's log is one that the rules reject: {reason}")]
+    Rejected {
+        /// Its place.
+        index: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What somebody else has proved.
+    #[error("of the registry another node has proved: {lie}")]
+    Proved {
+        /// The kind of lie.
+        kind: &'static str,
+        /// What was done.
+        lie: String,
+    },
+}
+
+impl Misbehaviour {
+    /// What an alarm is called as long as nothing is proved.
+    fn kind(&self) -> &'static str {
+        match self {
+            Misbehaviour::Shrunk { .. } => "shrunk-log",
+            Misbehaviour::Forked { .. } => "two-histories",
+            Misbehaviour::OtherRoot(_) => "other-root",
+            Misbehaviour::Checkpoint(_) => "bad-checkpoint",
+            Misbehaviour::Unmatched(_) => "unmatched",
+            Misbehaviour::Entry { .. } => "bad-entry",
+            Misbehaviour::Rejected { .. } => "rejected-entry",
+            Misbehaviour::Proved { kind, .. } => kind,
+        }
+    }
+
+    /// The entry that it is about.
+    fn place(&self) -> Option<u64> {
+        match self {
+            Misbehaviour::Entry { index, .. } | Misbehaviour::Rejected { index, .. } => {
+                Some(*index)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A replica could not be opened or brought forward.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The registry cannot be read; the replica stays as it was.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The registry lies; the replica stays as it was.
+    #[error(transparent)]
+    Misbehaviour(#[from] Misbehaviour),
+    /// The replica's own log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The replica's own log could not be written.
+    #[error("the replica's log cannot be written: {0}")]
+    Append(String),
+    /// The index failed.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The file with the highest checkpoint failed.
+    #[error("{path}: {source}")]
+    Highest {
+        /// The file.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// How things stand with a replica.
+#[derive(Debug, Clone, Default)]
+pub struct Standing {
+    /// Entries verified and indexed.
+    pub size: u64,
+    /// When the newest checkpoint was co-signed.
+    pub log_time: Option<Time>,
+    /// When the registry last answered with something that verified.
+    pub registry_seen: Option<Time>,
+    /// The registry cannot be read, and why.
+    pub problem: Option<String>,
+}
+
+/// A replica in its directory.
+pub struct Replica {
+    pinned: Digest,
+    log: Mutex<Log>,
+    /// What is answered from: it ends at a signed checkpoint.
+    reader: LogReader,
+    /// What is known to lead to one, also while it is still on the way there.
+    committed: LogReader,
+    index: Index,
+    highest: Mutex<Highest>,
+    alarms: Alarms,
+    /// Entries that the rules rejected and that nothing is proved about yet, with the reasons.
+    rejected: Mutex<BTreeMap<u64, String>>,
+    /// The first root document, while the log is empty.
+    first_root: Mutex<Option<Envelope>>,
+    standing: watch::Sender<Standing>,
+}
+
+impl Replica {
+    /// Opens the replica in `dir` of the federation whose first root has the digest `pinned`,
+    /// and whose registry's log has the given origin.
+    pub fn open(
+        dir: &Path,
+        origin: &str,
+        pinned: Digest,
+        disk: Disk,
+    ) -> Result<Arc<Replica>, ReplicaError> {
+        let mut log = Log::open(&dir.join("log"), disk.clone(), origin)?;
+        let highest = Highest::open(&dir.join("highest"), disk.clone())?;
+        if let Some((checkpoint, note)) = highest.checkpoint()
+            && checkpoint.size == log.size()
+            && log.unpublished().is_some()
+        {
+            log.publish(note)?;
+        }
+        let (reader, committed) = (log.reader(), log.committed());
+        let (index, rejected) = Index::open(&dir.join("index"), &committed)?;
+        let standing = Standing {
+            size: index.size()?,
+            ..Standing::default()
+        };
+        let replica = Replica {
+            pinned,
+            log: Mutex::new(log),
+            reader,
+            committed,
+            index,
+            highest: Mutex::new(highest),
+            alarms: Alarms::open(dir, disk),
+            rejected: Mutex::default(),
+            first_root: Mutex::default(),
+            standing: watch::Sender::new(standing),
+        };
+        replica.note_rejected(rejected);
+        replica.prove_rejected();
+        replica.restore_time();
+        Ok(Arc::new(replica))
+    }
+
+    /// The digest of the first root document.
+    pub fn pinned(&self) -> Digest {
+        self.pinned
+    }
+
+    /// The state of the federation.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The log.
+    pub fn log(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// How things stand, and every change of it.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// The alarms that stand, from before the last start too.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.alarms.list()
+    }
+
+    /// The newest checkpoint that was verified, as the registry signed it.
+    pub fn signed_note(&self) -> Option<String> {
+        let highest = lock(&self.highest);
+        highest.checkpoint().map(|(_, note)| note.to_owned())
+    }
+
+    /// Waits until the replica holds more than `index` entries.
+    pub async fn reached(&self, index: u64) {
+        let mut standing = self.standing.subscribe();
+        // The sender lives as long as the replica does.
+        let _ = standing.wait_for(|standing| standing.size > index).await;
+    }
+
+    /// Entries that the rules reject change nothing; that the log has them is an alarm.
+    fn note_rejected(&self, rejected: Vec<Rejected>) {
+        for entry in rejected {
+            let reason = entry.rejection.to_string();
+            lock(&self.rejected).insert(entry.index, reason.clone());
+            let index = entry.index;
+            self.raise(&Misbehaviour::Rejected { index, reason }, None);
+        }
+    }
+
+    /// After a start, the date of the stored checkpoint is known before the registry answers.
+    fn restore_time(&self) {
+        if let (Ok(Some(root)), Some(note)) = (self.index.root(), self.signed_note())
+            && let Ok((_, time)) = CheckpointKeys::of_root(&root).verify(&note)
+        {
+            self.standing
+                .send_modify(|standing| standing.log_time = Some(time));
+        }
+    }
+}
+
+/// Where a replica in `dir` keeps its alarms.
+fn alarms_dir(dir: &Path) -> PathBuf {
+    dir.join("alarms")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the lock guards is on disk and is read again after any failure.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
