@@ -133,22 +133,8 @@ impl Node {
     }
 
     async fn serve_metrics(&self) {
-        let (Some(address), Some(metrics)) = (self.config.metrics, telemetry::metrics()) else {
-            return;
-        };
-        let listener = match TcpListener::bind(address).await {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%address, %error, "metrics are not served"),
-        };
-        let router = Router::new().route(
-            "/metrics",
-            axum::routing::get(move || async move { metrics.render() }),
-        );
-        let shutdown = self.shutdown.clone();
-        let served = axum::serve(listener, router)
-            .with_graceful_shutdown(async move { shutdown.cancelled().await });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "metrics are no longer served");
+        if let (Some(address), Some(metrics)) = (self.config.metrics, telemetry::metrics()) {
+            metrics.serve(address, self.shutdown.clone()).await;
         }
     }
 }

@@ -4,10 +4,13 @@
 //! an event, so that the id of a request is in every line about it.
 
 use std::io::IsTerminal as _;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use crate::settings::{Setting, Settings};
@@ -145,6 +148,21 @@ impl Metrics {
         // Histograms gather their samples until somebody sorts them in: here, at each scrape.
         self.0.run_upkeep();
         self.0.render()
+    }
+
+    /// Serves `/metrics` on a port of its own until `shutdown`.
+    pub async fn serve(&'static self, address: SocketAddr, shutdown: CancellationToken) {
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%address, %error, "metrics are not served"),
+        };
+        let render = axum::routing::get(move || async move { self.render() });
+        let router = axum::Router::new().route("/metrics", render);
+        let served = axum::serve(listener, router)
+            .with_graceful_shutdown(async move { shutdown.cancelled().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "metrics are no longer served");
+        }
     }
 
     /// Sorts gathered samples in; call it every few seconds where nobody may ever scrape, or

@@ -5,7 +5,9 @@
 //! Federation ─┬─ Registry     `jingwei-registry serve`, which can be killed and started again
 //!             └─ Node …       `jingwei serve`; commands are run against it as from a terminal
 //! Witness                     `jingwei-registry witness`
-//! LyingRegistry, LyingPeer    servers in this process that hold real keys and lie
+//! Witnessed                   a Registry whose log needs witnesses, and these
+//! LyingRegistry, LyingPeer, LyingWitness
+//!                             servers in this process that hold real keys and lie
 //! BareAsker                   an agency whose messages the test writes by itself
 //! accusing                    proofs of misbehaviour, as the auditor's program judges them
 //! reading                     the log's files read by code that shares nothing with the product
@@ -23,6 +25,7 @@ pub mod keyring;
 pub mod local;
 pub mod lying_peer;
 pub mod lying_registry;
+pub mod lying_witness;
 pub mod node;
 pub mod programs;
 pub mod reading;
@@ -31,9 +34,11 @@ pub mod seeded;
 pub mod shared;
 pub mod snapshots;
 pub mod witness;
+pub mod witnessed;
 
 pub use federation::Federation;
 pub use node::Node;
 pub use programs::Ran;
 pub use registry::Registry;
 pub use witness::Witness;
+pub use witnessed::Witnessed;

@@ -103,6 +103,13 @@ impl Registry {
         format!("http://{}", self.address)
     }
 
+    /// The checkpoint that it shows its readers.
+    pub fn checkpoint(&self) -> String {
+        let url = format!("{}/checkpoint", self.url());
+        let read = async { reqwest::get(url).await?.error_for_status()?.text().await };
+        runtime().block_on(read).expect("it serves a checkpoint")
+    }
+
     /// The digest of the root, from its fingerprint.
     pub fn root(&self) -> Digest {
         parse_fingerprint(&self.fingerprint).expect("init prints a fingerprint")

@@ -189,6 +189,57 @@ fn what_breaks_a_rule_is_refused_with_its_line() {
     assert!(Policy::parse(&vec![b'\n'; MAX_POLICY + 1]).is_err());
 }
 
+/// Inputs that fuzzing took for new: bytes that are no text, where a word is expected.
+#[test]
+fn bytes_that_are_no_text_are_names_and_nothing_else() {
+    let base = log() + &witness("A", 11);
+    let parse = |more: &[u8]| Policy::parse(&[base.as_bytes(), more].concat());
+    let pair = |a: &[u8], b: &[u8]| {
+        let groups = [
+            b"group X".as_slice(),
+            a,
+            b" any A\ngroup X",
+            b,
+            b" any X",
+            a,
+        ];
+        [&groups.concat(), b"\nquorum X".as_slice(), b, b"\n"].concat()
+    };
+    // They look the same when they are shown, and are two names.
+    let two = parse(&pair(b"\xfe", b"\xff")).unwrap();
+    assert_eq!(
+        two.groups[0].name.to_string(),
+        two.groups[1].name.to_string()
+    );
+    assert_eq!(time(&two, &[("A", 11, 7)]), Some(7));
+    assert!(parse(&pair(b"\xfe", b"\xfe")).is_err());
+    for bad in [
+        &b"group G \xff A\nquorum G\n"[..],
+        b"group G 1\xff A\nquorum G\n",
+        b"group G any A\xff\nquorum G\n",
+        b"quorum \xff\n",
+        b"\xffquorum A\n",
+        b"log \xff\nquorum A\n",
+        b"witness W\xbf \xff\nquorum A\n",
+        b"quorum A\nh\n",
+        b"quorum A #\n",
+        b"group G 18446744073709551616 A\nquorum G\n",
+    ] {
+        let error = parse(bad).unwrap_err();
+        assert!(matches!(error, PolicyError::Line { .. }), "{error}");
+        assert!(!error.to_string().contains(char::is_control));
+    }
+    for bad in [
+        &b"\t\t\t\n"[..],
+        b"# \xff\n",
+        b"   #\n",
+        b"quorum A\n\xff",
+        b"\0",
+    ] {
+        assert!(matches!(parse(bad), Err(PolicyError::Text(_))));
+    }
+}
+
 #[test]
 fn deep_and_wide_policies_up_to_the_limits() {
     let mut deep = log() + &witness("W", 11) + "group g0 any W\n";

@@ -115,6 +115,19 @@ fn a_request_has_one_form() {
         ("\n", "\r\n"),
         ("\n2\n", "\n02\n"),
         ("— ", "- "),
+        // From here on what fuzzing took for new.
+        ("old 1", "old \n1"),
+        ("old 1", "old 1\0"),
+        ("old 1", "old -"),
+        ("old 1\n", "old 1\n\n"),
+        ("=\n\nexample", "\n\nexample"),
+        ("\n\nexample", "\n\n\0example"),
+        ("\n\nexample", "\n\n\u{1b}[2Jexample"),
+        ("\nexample.com/log\n", "\n"),
+        ("=\n\n— ", "\n\n— "),
+        ("=\n\n— ", "==\n\n— "),
+        ("— example.com/log ", "— example.com/log"),
+        ("— example.com/log ", "— example.com/log+1 "),
     ] {
         let bad = text.replacen(from, to, 1);
         assert_ne!(bad, text, "{from}");

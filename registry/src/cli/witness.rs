@@ -106,10 +106,14 @@ fn run_witness(arguments: &ServeArguments) -> Result<(), Failure> {
         .map_err(refused)?;
     let listen = arguments.listen.unwrap_or(config.listen);
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
-    runtime.block_on(listen_on(listen, Arc::new(witness)))
+    runtime.block_on(listen_on(listen, Arc::new(witness), config.metrics))
 }
 
-async fn listen_on(listen: SocketAddr, witness: Arc<Witness>) -> Result<(), Failure> {
+async fn listen_on(
+    listen: SocketAddr,
+    witness: Arc<Witness>,
+    metrics: Option<SocketAddr>,
+) -> Result<(), Failure> {
     let listener = TcpListener::bind(listen)
         .await
         .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
@@ -120,6 +124,9 @@ async fn listen_on(listen: SocketAddr, witness: Arc<Witness>) -> Result<(), Fail
     }
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
+    if let (Some(address), Some(metrics)) = (metrics, telemetry::metrics()) {
+        tokio::spawn(metrics.serve(address, shutdown.clone()));
+    }
     let router = service::router(witness);
     serve(listener, router, TlsMode::Plain, limits(), shutdown).await;
     Ok(())

@@ -49,6 +49,8 @@ pub struct WitnessConfig {
     pub logs: Vec<Watched>,
     /// A tlog-policy file, whose logs are co-signed too.
     pub policy: Option<PathBuf>,
+    /// Where to serve `/metrics`.
+    pub metrics: Option<SocketAddr>,
     /// How to log.
     pub log: LogSettings,
 }
@@ -211,6 +213,7 @@ impl WitnessConfig {
             listen: settings.get("listen", SocketAddr::from(([127, 0, 0, 1], 7200))),
             logs: settings.list("logs"),
             policy: settings.optional("policy"),
+            metrics: settings.optional("metrics"),
             log: LogSettings::read(&mut settings),
         };
         settings.finish()?;

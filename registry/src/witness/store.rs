@@ -172,6 +172,9 @@ impl Witness {
         self.disk
             .replace(&log.path, note.as_bytes())
             .map_err(Denied::Storage)?;
+        let gauge = |what: &'static str| metrics::gauge!(what, "log" => origin.clone());
+        gauge("jingwei_witness_cosigned_entries").set(next.size as f64);
+        gauge("jingwei_witness_cosigned_time_seconds").set(time.seconds() as f64);
         log.seen = next;
         log.time = Some(time);
         log.note = Some(note);

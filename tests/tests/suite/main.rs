@@ -21,4 +21,6 @@ mod membership;
 mod pair;
 mod readme;
 mod services;
-mod witnesses;
+mod witness;
+mod witnessed_crash;
+mod witnessed_log;

@@ -1,24 +1,16 @@
-//! Witnesses as processes: what they answer, what they survive, and what a log makes of them.
-
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+//! Witnesses as processes: what they answer, and what they survive.
 
 use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::{Digest, from_hex};
-use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
 use jingwei_proto::merkle::{self, Edge, HashReader, leaf_hash};
 use jingwei_proto::note::{Algorithm, Note, NoteKey};
-use jingwei_proto::policy::Policy;
 use jingwei_proto::witness::{AddCheckpoint, read_cosignature, read_size};
-use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::sequencer::Accepted;
 use jingwei_tests::keyring::Agent;
 use jingwei_tests::local::runtime;
 use jingwei_tests::programs::free_address;
 use jingwei_tests::seeded::Seeded;
-use jingwei_tests::{Federation, Registry, Witness};
+use jingwei_tests::{Federation, Witness};
 use reqwest::StatusCode;
 use tempfile::TempDir;
 
@@ -107,6 +99,10 @@ fn directory() -> TempDir {
 fn a_witness_answers_each_case_with_its_status() {
     let dir = directory();
     let mut witness = Witness::begin(&dir.path().join("w"), "w.example");
+    let metrics = free_address();
+    let settings = witness.dir.join("witness.toml");
+    let told = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, format!("{told}metrics = \"{metrics}\"\n")).unwrap();
     witness.start_with(&["--log", &log_key().to_string()]);
     let newest = format!(
         "{}/{}/checkpoint",
@@ -165,6 +161,14 @@ fn a_witness_answers_each_case_with_its_status() {
     let (checkpoint, note) = Checkpoint::open(note.as_bytes(), &log_key()).unwrap();
     assert_eq!((checkpoint.size, checkpoint.root), (3, tree.root(3)));
     jingwei_proto::checkpoint::verify_cosignature(&note, &witness.key).unwrap();
+    let counted = get(format!("http://{metrics}/metrics")).1;
+    for line in [
+        "jingwei_witness_requests_total{status=\"200\"} 2\n",
+        "jingwei_witness_requests_total{status=\"409\"} 2\n",
+        "jingwei_witness_cosigned_entries{log=\"example.com/log\"} 3\n",
+    ] {
+        assert!(counted.contains(line), "{counted}");
+    }
 }
 
 /// The requests that `litewitness` is tested with, in their order. Where it answers otherwise says
@@ -329,237 +333,9 @@ fn remembered(witness: &mut Witness, trees: Vec<Tree>, signed: &mut Signed) -> T
         .expect("a history that it was shown")
 }
 
-/// A federation whose log needs witnesses.
-struct Witnessed {
-    registry: Registry,
-    witnesses: Vec<Witness>,
-    policy: PathBuf,
-    agent: Agent,
-    dir: TempDir,
-}
-
-impl Witnessed {
-    /// With so many witnesses, of which `quorum` must sign; those in `absent` are addresses only.
-    fn found(count: usize, quorum: u64, absent: &[&str]) -> Witnessed {
-        let dir = directory();
-        let mut options = vec!["--quorum".to_owned(), quorum.to_string()];
-        let mut witnesses = Vec::new();
-        for n in 1..=count + absent.len() {
-            let name = format!("w{n}.example");
-            let witness = Witness::begin(&dir.path().join(format!("w{n}")), &name);
-            let url = match absent.get(n.wrapping_sub(count + 1)) {
-                Some(address) => (*address).to_owned(),
-                None => witness.url(),
-            };
-            options.extend(["--witness".into(), witness.key.to_string(), url]);
-            if n <= count {
-                witnesses.push(witness);
-            }
-        }
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let registry = Registry::found_with(&dir.path().join("registry"), "test", &options);
-        let place = registry.dir.display().to_string();
-        let address = registry.address.to_string();
-        let ran = registry.run(&["policy", "--dir", &place, "--registry", &address]);
-        let policy = dir.path().join("policy");
-        std::fs::write(&policy, ran.ok().stdout).unwrap();
-        let agent = Agent::new(&registry, "aa", 3);
-        let mut all = Witnessed {
-            registry,
-            witnesses,
-            policy,
-            agent,
-            dir,
-        };
-        all.start_witnesses();
-        all
-    }
-
-    fn start_witnesses(&mut self) {
-        for witness in &mut self.witnesses {
-            witness.start(&self.policy);
-        }
-    }
-
-    fn start(&mut self) {
-        self.registry.start();
-        self.submit(&self.agent.enrolment(&self.registry)).unwrap();
-    }
-
-    fn submit(&self, envelope: &Envelope) -> Result<Accepted, Fault> {
-        runtime().block_on(self.registry.submitter().submit(envelope))
-    }
-
-    /// Who has co-signed a checkpoint that the policy accepts.
-    fn cosigners(&self, note: &str) -> Vec<usize> {
-        let policy = Policy::parse(&std::fs::read(&self.policy).unwrap()).unwrap();
-        policy.verify(note.as_bytes()).unwrap();
-        let lines = |name: String| note.contains(&format!("\n— {name} "));
-        (1..=3).filter(|n| lines(format!("w{n}.example"))).collect()
-    }
-}
-
-#[test]
-fn a_log_goes_on_while_a_quorum_of_its_witnesses_signs() {
-    let mut all = Witnessed::found(3, 2, &[]);
-    all.start();
-    let first = all.submit(&all.agent.dataset("one")).unwrap();
-    assert!(all.cosigners(&first.checkpoint).len() >= 2);
-
-    all.witnesses[0].kill9();
-    let second = all.submit(&all.agent.dataset("two")).unwrap();
-    assert_eq!(all.cosigners(&second.checkpoint), [2, 3]);
-
-    all.witnesses[1].kill9();
-    let third = all.agent.dataset("three");
-    let fault = all.submit(&third).unwrap_err();
-    assert_eq!(fault.blame, Blame::Unavailable, "{fault:?}");
-    assert!(fault.message.contains("1 of 2 witnesses"), "{fault}");
-    assert!(fault.message.contains("w1.example"), "{fault}");
-    // The log is closed for further statements, and readers see what a quorum has signed.
-    let fourth = all.agent.dataset("four");
-    assert_eq!(all.submit(&fourth).unwrap_err().blame, Blame::Unavailable);
-    let shown = get(format!("{}/checkpoint", all.registry.url())).1;
-    assert_eq!(shown, *second.checkpoint);
-
-    all.witnesses[0].start(&all.policy);
-    let third = all.submit(&third).unwrap();
-    assert_eq!(
-        third.index,
-        second.index + 1,
-        "it was committed the first time"
-    );
-    assert_eq!(all.cosigners(&third.checkpoint), [1, 3]);
-    assert_eq!(all.submit(&fourth).unwrap().index, third.index + 1);
-}
-
-#[test]
-fn what_was_committed_without_a_quorum_is_published_after_a_restart() {
-    let mut all = Witnessed::found(2, 2, &[]);
-    all.start();
-    let before = all.submit(&all.agent.dataset("one")).unwrap();
-    all.witnesses[1].kill9();
-    let statement = all.agent.dataset("two");
-    assert_eq!(
-        all.submit(&statement).unwrap_err().blame,
-        Blame::Unavailable
-    );
-    all.registry.kill9();
-    all.registry.start();
-    let shown = get(format!("{}/checkpoint", all.registry.url())).1;
-    assert_eq!(shown, *before.checkpoint);
-    all.witnesses[1].start(&all.policy);
-    let after = all.submit(&statement).unwrap();
-    assert_eq!(after.index, before.index + 1);
-    assert_eq!(all.cosigners(&after.checkpoint), [1, 2]);
-}
-
-/// A quorum that is lost for good is replaced by the keepers of the root keys.
-#[test]
-fn a_new_root_brings_a_lost_quorum_back() {
-    let mut all = Witnessed::found(2, 2, &[]);
-    all.start();
-    all.submit(&all.agent.dataset("one")).unwrap();
-    all.witnesses[1].kill9();
-    let statement = all.agent.dataset("two");
-    assert_eq!(
-        all.submit(&statement).unwrap_err().blame,
-        Blame::Unavailable
-    );
-    let (dir, address) = (
-        all.registry.dir.display().to_string(),
-        all.registry.address.to_string(),
-    );
-    let running = ["--dir", &dir, "--registry", &address];
-    let change = ["root", "propose", "--quorum", "1", "--yes"];
-    all.registry.run(&[&change[..], &running].concat()).ok();
-    let accepted = all.submit(&statement).unwrap();
-    assert!(
-        accepted.checkpoint.contains("\n— w1.example "),
-        "{}",
-        accepted.checkpoint
-    );
-    assert!(!accepted.checkpoint.contains("\n— w2.example "));
-    let status = all.registry.run(&[&["status"], &running[..]].concat()).ok();
-    status.prints(&[
-        "co-signed   w1.example at",
-        "not signed  w2.example",
-        "quorum      1 of 2",
-    ]);
-    let policy = all.registry.run(&[&["policy"], &running[..]].concat()).ok();
-    let policy = Policy::parse(policy.stdout.as_bytes()).unwrap();
-    assert!(policy.verify(accepted.checkpoint.as_bytes()).is_ok());
-}
-
-#[test]
-fn a_witness_that_stalls_holds_nobody_up() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", silent.local_addr().unwrap());
-    let mut all = Witnessed::found(2, 2, &[&address]);
-    all.start();
-    let began = Instant::now();
-    for n in 0..20 {
-        let accepted = all.submit(&all.agent.dataset(&format!("d{n}"))).unwrap();
-        assert_eq!(all.cosigners(&accepted.checkpoint), [1, 2]);
-    }
-    // The silent one would have cost its whole time-out each time.
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
-#[test]
-fn a_registry_restored_from_an_old_copy_refuses_to_sign() {
-    let mut all = Witnessed::found(2, 1, &[]);
-    all.start();
-    all.submit(&all.agent.dataset("one")).unwrap();
-    all.registry.stop();
-    let (dir, backup) = (all.registry.dir.clone(), all.dir.path().join("backup"));
-    copy(&dir, &backup);
-    all.registry.start();
-    let newest = all.submit(&all.agent.dataset("two")).unwrap();
-    all.registry.stop();
-
-    std::fs::remove_dir_all(&dir).unwrap();
-    std::fs::rename(&backup, &dir).unwrap();
-    all.registry.refuses_to_start().complains(&[
-        ".example refuses",
-        &format!("a checkpoint of {} entries", newest.index + 1),
-        &format!("the log of {} entries here", newest.index),
-        "old copy",
-    ]);
-    // Also where that witness comes back only later.
-    all.witnesses.iter_mut().for_each(Witness::kill9);
-    all.registry.start();
-    let statement = all.agent.dataset("three");
-    let registry = all.registry.submitter();
-    let submitting = runtime().spawn(async move { registry.submit(&statement).await });
-    all.start_witnesses();
-    assert!(runtime().block_on(submitting).unwrap().is_err());
-    let ended = all.registry.ended();
-    assert!(
-        ended.iter().any(|line| line.contains("must not sign")),
-        "{ended:?}"
-    );
-}
-
 #[test]
 fn any_node_is_a_witness_by_configuration() {
-    let federation = Federation::start();
+    let mut federation = Federation::start();
     let mut node = federation.joined("node", &["aa"]);
     federation.registry.enrol(&node.proposal("aa")).ok();
     let listen = free_address();
@@ -572,7 +348,7 @@ fn any_node_is_a_witness_by_configuration() {
     assert_eq!(key.name(), name);
 
     // The registry's own checkpoint, as a log would submit it that names this witness.
-    let shown = get(format!("{}/checkpoint", federation.registry.url())).1;
+    let shown = federation.registry.checkpoint();
     let note = Note::parse(shown.as_bytes()).unwrap();
     let text = note.text.clone();
     let request = AddCheckpoint {
@@ -597,4 +373,36 @@ fn any_node_is_a_witness_by_configuration() {
         submit(Tree::of(&["a"]).request(0, 1).to_string()).0,
         StatusCode::NOT_FOUND
     );
+
+    // The registry is told where it is, and the keepers of the root name it.
+    let registry = &mut federation.registry;
+    let settings = format!("witnesses = [\"{name} {url}\"]\n");
+    std::fs::write(registry.dir.join("registry.toml"), settings).unwrap();
+    registry.stop();
+    registry.start();
+    let (dir, address) = (
+        registry.dir.display().to_string(),
+        registry.address.to_string(),
+    );
+    let running = ["--dir", &dir, "--registry", &address];
+    let key = key.to_string();
+    let change = [
+        "root",
+        "propose",
+        "--witness",
+        &key,
+        "--quorum",
+        "1",
+        "--yes",
+    ];
+    registry.run(&[&change[..], &running].concat()).ok();
+    let status = registry.run(&[&["status"], &running[..]].concat()).ok();
+    status.prints(&[&format!("co-signed   {name} at"), "quorum      1 of 1"]);
+    let dataset = Agent::new(registry, "bb", 3).enrolment(registry);
+    let accepted = runtime().block_on(registry.submitter().submit(&dataset));
+    let accepted = accepted.unwrap();
+    assert!(accepted.checkpoint.contains(&format!("\n— {name} ")));
+    node.until_entry(accepted.index);
+    let doctor = node.run(&["doctor"]).ok();
+    doctor.prints(&[&format!("by {name}")]);
 }
