@@ -1,13 +1,14 @@
 //! Building the evidence of one answer, in the order that the verifier reads it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Read};
 
 use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::Digest;
 use jingwei_proto::evidence::{
-    ANSWER, CHECKPOINT, INDEX, MESSAGES, Writer, exchange_name, proof_name, statement_name,
+    self, ANSWER, CHECKPOINT, INDEX, MESSAGES, SNAPSHOT, Writer, exchange_name, proof_name,
+    statement_name,
 };
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::note::Note;
@@ -129,6 +130,7 @@ fn collect<'a>(
             "the node cannot read its replica of the log",
         )
     };
+    let rests = Rests::of(question, answer)?;
     let note = log.checkpoint_note().map_err(unreadable)?;
     // From the note itself: the replica may go on between two looks at it.
     let size = Note::parse(note.as_bytes())
@@ -139,7 +141,7 @@ fn collect<'a>(
         CHECKPOINT.to_owned(),
         Content::Bytes(note.clone().into_bytes()),
     )];
-    for index in statements(question, answer)? {
+    for index in rests.places {
         let envelope = log.envelope(index).map_err(unreadable)?;
         let proof = TlogProof {
             index,
@@ -152,6 +154,9 @@ fn collect<'a>(
             proof_name(index),
             Content::Bytes(proof.to_string().into_bytes()),
         ));
+    }
+    if let Some(proofs) = rests.proofs {
+        members.push((SNAPSHOT.to_owned(), Content::Bytes(proofs)));
     }
     for (n, exchanged) in (0..).zip(answer.exchanges) {
         for (part, message) in MESSAGES.iter().zip(&exchanged.messages) {
@@ -173,51 +178,75 @@ fn collect<'a>(
     Ok(members)
 }
 
-/// Places in the log of everything that the answer rests on: every version of the root, what made
-/// the parties and their superiors what they are, and the manifests.
-fn statements(question: &Question, answer: &Answer<'_>) -> Result<BTreeSet<u64>, Fault> {
-    let node = &question.node;
-    let mut places = roots(node)?;
-    let mut seen = BTreeSet::new();
-    members(node, question.agency.id(), &mut seen, &mut places)?;
-    for exchanged in answer.exchanges {
-        let provider = &exchanged.version.dataset.agency;
-        members(node, provider, &mut seen, &mut places)?;
-        places.insert(exchanged.index);
-    }
-    Ok(places)
+/// What of the log the answer rests on.
+#[derive(Default)]
+struct Rests {
+    /// Places of every version of the root, of what made the parties and their superiors what
+    /// they are, of the manifests, and of the newest snapshot.
+    places: BTreeSet<u64>,
+    roots: Vec<u64>,
+    /// Those agencies, with the places of what happened to each.
+    changes: BTreeMap<AgencyId, Vec<u64>>,
+    /// Proofs by that snapshot that nothing else happened before it.
+    proofs: Option<Vec<u8>>,
 }
 
-fn roots(node: &Node) -> Result<BTreeSet<u64>, Fault> {
-    let index = node.replica.index();
-    let newest = index.root().map_err(index_fault)?;
-    let versions = 1..=newest.map_or(0, |root| root.chain.sequence);
-    let mut places = BTreeSet::new();
-    for version in versions {
-        let root = index.root_version(version).map_err(index_fault)?;
-        places.extend(root.map(|root| root.chain.index));
+impl Rests {
+    fn of(question: &Question, answer: &Answer<'_>) -> Result<Rests, Fault> {
+        let node = &question.node;
+        let mut rests = Rests::default();
+        rests.add_roots(node)?;
+        rests.add_agency(node, question.agency.id())?;
+        for exchanged in answer.exchanges {
+            rests.add_agency(node, &exchanged.version.dataset.agency)?;
+            rests.places.insert(exchanged.index);
+        }
+        rests.prove(node)?;
+        Ok(rests)
     }
-    Ok(places)
-}
 
-/// An agency, and whoever had or has authority over it.
-fn members(
-    node: &Node,
-    agency: &AgencyId,
-    seen: &mut BTreeSet<AgencyId>,
-    places: &mut BTreeSet<u64>,
-) -> Result<(), Fault> {
-    let index = node.replica.index();
-    let mut left = vec![agency.clone()];
-    while let Some(id) = left.pop() {
-        if !seen.insert(id.clone()) {
-            continue;
+    fn add_roots(&mut self, node: &Node) -> Result<(), Fault> {
+        let index = node.replica.index();
+        let newest = index.root().map_err(index_fault)?;
+        for version in 1..=newest.map_or(0, |root| root.chain.sequence) {
+            let root = index.root_version(version).map_err(index_fault)?;
+            self.roots.extend(root.map(|root| root.chain.index));
         }
-        if let Some(record) = index.agency(&id).map_err(index_fault)? {
-            places.extend(index.changes_of(&record).map_err(index_fault)?);
-            left.extend(record.successor);
-        }
-        left.extend(id.superior());
+        self.places.extend(&self.roots);
+        Ok(())
     }
-    Ok(())
+
+    /// An agency, and whoever had or has authority over it.
+    fn add_agency(&mut self, node: &Node, agency: &AgencyId) -> Result<(), Fault> {
+        let index = node.replica.index();
+        let mut left = vec![agency.clone()];
+        while let Some(id) = left.pop() {
+            left.extend(id.superior());
+            if self.changes.contains_key(&id) {
+                continue;
+            }
+            if let Some(record) = index.agency(&id).map_err(index_fault)? {
+                let changes = index.changes_of(&record).map_err(index_fault)?;
+                self.places.extend(&changes);
+                self.changes.insert(id, changes);
+                left.extend(record.successor);
+            }
+        }
+        Ok(())
+    }
+
+    /// By the newest snapshot, if there has been one.
+    fn prove(&mut self, node: &Node) -> Result<(), Fault> {
+        let index = node.replica.index();
+        let wanted = |snapshot| {
+            let changes = self.changes.iter().map(|(id, places)| (id, places.clone()));
+            evidence::wanted(snapshot, &self.roots, changes)
+        };
+        let Some((snapshot, proofs)) = index.prove(wanted).map_err(index_fault)? else {
+            return Ok(());
+        };
+        self.places.insert(snapshot);
+        self.proofs = Some(jingwei_proto::json::canonical(&proofs));
+        Ok(())
+    }
 }

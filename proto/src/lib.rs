@@ -22,6 +22,7 @@ pub mod merkle;
 pub mod misbehaviour;
 pub mod note;
 pub mod policy;
+pub mod snapshot;
 pub mod state;
 pub mod statement;
 pub mod tile;

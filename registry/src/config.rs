@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::quota::SubmitLimits;
 use crate::serve::ServeLimits;
 use crate::settings::{Settings, SettingsErrors};
+use crate::snapshots;
 use crate::telemetry::LogSettings;
 use crate::witness::client::WitnessAddress;
 
@@ -22,6 +24,8 @@ pub struct Config {
     pub submit: SubmitLimits,
     /// Where the witnesses are that the root document names.
     pub witnesses: Vec<WitnessAddress>,
+    /// Between two snapshots.
+    pub snapshots: Duration,
     /// How to log.
     pub log: LogSettings,
 }
@@ -43,6 +47,7 @@ impl Config {
             clients: ServeLimits::read(&mut settings),
             submit: SubmitLimits::read(&mut settings),
             witnesses: settings.list("witnesses"),
+            snapshots: settings.get("snapshots", snapshots::INTERVAL),
             log: LogSettings::read(&mut settings),
         };
         settings.finish()?;

@@ -15,8 +15,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
@@ -28,15 +28,20 @@ use jingwei_proto::state::{
     self, AgencyRecord, ApplyError, Chain, Change, KeyRecord, Lookup, NodeRecord, RootRecord,
     SchemaRecord, TimeRecord, VersionRecord, keys,
 };
+use jingwei_proto::statement::Snapshot;
 use serde::de::DeserializeOwned;
 
 use crate::log::{LogError, LogReader};
 use crate::tls::Members;
 
+mod snapshots;
+
 /// The form of the records; a change of any of them counts it up.
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
+/// Before the keys of the state's records.
+const STATE: &[u8] = b"state/";
 /// Entries folded between two writes to sled.
-const BATCH: u64 = 256;
+const BATCH: usize = 256;
 /// sled's page cache, in bytes: a node hosts many agencies in little memory.
 const CACHE: u64 = 8 * 1024 * 1024;
 
@@ -99,6 +104,8 @@ pub struct Index {
     writes: Arc<AtomicU64>,
     /// Rules that the log asks for and this program is too old for; 0 if there are none.
     newer_rules: Arc<AtomicU64>,
+    /// The state at the newest snapshot, once it has been asked for.
+    past: Arc<Mutex<Option<snapshots::Past>>>,
 }
 
 impl Index {
@@ -150,6 +157,7 @@ impl Index {
             path: path.to_owned(),
             writes: Arc::default(),
             newer_rules: Arc::default(),
+            past: Arc::default(),
         })
     }
 
@@ -187,7 +195,7 @@ impl Index {
         let end = log.size();
         let mut at = self.size()?;
         while at < end && self.newer_rules().is_none() {
-            let to = end.min(at + BATCH);
+            let to = end.min(at + BATCH as u64);
             let mut envelopes = Vec::new();
             for (index, bytes) in (at..to).zip(log.envelopes(at..to)?) {
                 let envelope = Envelope::parse(&bytes?).map_err(|error| IndexError::Entry {
@@ -205,37 +213,50 @@ impl Index {
     /// Folds in the next entries, of which the first has the place `from`: the index's size.
     pub fn fold(&self, from: u64, envelopes: &[Envelope]) -> Result<Vec<Rejected>, IndexError> {
         let mut rejected = Vec::new();
-        let mut at = from;
-        for envelopes in envelopes.chunks(BATCH as usize) {
-            if self.newer_rules().is_some() {
-                break;
-            }
-            let mut batch = Batch::new(self);
-            let mut to = at + envelopes.len() as u64;
-            for (index, envelope) in (at..to).zip(envelopes) {
-                match batch.admit(index, envelope) {
-                    Ok(_) => {}
-                    Err(ApplyError::Rejected(rejection)) => {
-                        rejected.push(Rejected { index, rejection })
-                    }
-                    Err(ApplyError::RulesTooNew(rules)) => {
-                        tracing::error!(
-                            index,
-                            rules,
-                            "the log asks for rules that this program is too old for"
-                        );
-                        self.newer_rules.store(rules, Ordering::Release);
-                        to = index;
-                        break;
-                    }
-                    Err(ApplyError::Storage(error)) => return Err(error),
-                    Err(ApplyError::Unreadable(key)) => return Err(self.unreadable(&key)),
-                }
-            }
-            batch.write(to)?;
-            at = to;
+        let mut done = 0;
+        while done < envelopes.len() && self.newer_rules().is_none() {
+            let at = from + done as u64;
+            done += self.fold_batch(at, &envelopes[done..], &mut rejected)?;
         }
         Ok(rejected)
+    }
+
+    /// Folds in a batch from the front of `envelopes`, which ends before a snapshot: that names
+    /// the state so far. Returns how many it was.
+    fn fold_batch(
+        &self,
+        from: u64,
+        envelopes: &[Envelope],
+        rejected: &mut Vec<Rejected>,
+    ) -> Result<usize, IndexError> {
+        let mut batch = Batch::new(self);
+        let mut done = 0;
+        for (index, envelope) in (from..).zip(envelopes.iter().take(BATCH)) {
+            let snapshot = Snapshot::of(envelope);
+            if snapshot.is_some() && done > 0 {
+                break;
+            }
+            match batch.admit(index, envelope, snapshot.as_ref()) {
+                Ok(_) => {}
+                Err(ApplyError::Rejected(rejection)) => {
+                    rejected.push(Rejected { index, rejection });
+                }
+                Err(ApplyError::RulesTooNew(rules)) => {
+                    tracing::error!(
+                        index,
+                        rules,
+                        "the log asks for rules that this program is too old for"
+                    );
+                    self.newer_rules.store(rules, Ordering::Release);
+                    break;
+                }
+                Err(ApplyError::Storage(error)) => return Err(error),
+                Err(ApplyError::Unreadable(key)) => return Err(self.unreadable(&key)),
+            }
+            done += 1;
+        }
+        batch.write(from + done as u64)?;
+        Ok(done)
     }
 
     /// The place of the entry with this leaf hash.
@@ -393,7 +414,7 @@ impl Members for Index {
 }
 
 fn state_key(key: &str) -> Vec<u8> {
-    [b"state/", key.as_bytes()].concat()
+    [STATE, key.as_bytes()].concat()
 }
 
 fn leaf_key(leaf: &Digest) -> Vec<u8> {
@@ -406,6 +427,8 @@ pub struct Batch<'a> {
     index: &'a Index,
     state: BTreeMap<String, Option<Vec<u8>>>,
     leaves: BTreeMap<Digest, u64>,
+    /// The place of a snapshot, which nothing in the batch comes before.
+    snapshot: Option<u64>,
 }
 
 impl Lookup for Batch<'_> {
@@ -426,6 +449,7 @@ impl<'a> Batch<'a> {
             index,
             state: BTreeMap::new(),
             leaves: BTreeMap::new(),
+            snapshot: None,
         }
     }
 
@@ -437,36 +461,44 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Applies the entry at `index`; the change is seen by the entries after it.
+    /// Applies the entry at `index`; the change is seen by the entries after it. `snapshot` is
+    /// the one in it, if it is one: then it is the first of the batch.
     pub fn admit(
         &mut self,
         index: u64,
         envelope: &Envelope,
+        snapshot: Option<&Snapshot>,
     ) -> Result<Change, ApplyError<IndexError>> {
         let change = state::apply(self, index, envelope)?;
+        if let Some(snapshot) = snapshot {
+            self.index.check_snapshot(snapshot)?;
+            self.snapshot = Some(index);
+        }
         self.state.extend(change.writes.iter().cloned());
         self.leaves
             .insert(leaf_hash(&leaf(envelope, &change.signer)), index);
         Ok(change)
     }
 
+    /// Whether nothing has been admitted yet.
+    pub fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
     /// Writes the batch into the index, which then stands at `size`.
     pub fn write(self, size: u64) -> Result<(), IndexError> {
-        let mut batch = sled::Batch::default();
-        for (key, record) in self.state {
+        let mut writes = sled::Batch::default();
+        for (key, record) in &self.state {
             match record {
-                Some(record) => batch.insert(state_key(&key), record),
-                None => batch.remove(state_key(&key)),
+                Some(record) => writes.insert(state_key(key), record.as_slice()),
+                None => writes.remove(state_key(key)),
             }
         }
-        for (leaf, index) in self.leaves {
-            batch.insert(leaf_key(&leaf), &index.to_be_bytes());
+        for (leaf, index) in &self.leaves {
+            writes.insert(leaf_key(leaf), &index.to_be_bytes());
         }
-        batch.insert("meta/size", &size.to_be_bytes());
-        self.index
-            .db
-            .apply_batch(batch)
-            .map_err(|source| self.index.sled(source))?;
+        writes.insert("meta/size", &size.to_be_bytes());
+        self.write_with_undo(writes)?;
         self.index.writes.fetch_add(1, Ordering::Release);
         Ok(())
     }

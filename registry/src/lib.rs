@@ -49,6 +49,7 @@ pub mod serve;
 pub mod service;
 pub mod setting;
 pub mod settings;
+pub mod snapshots;
 pub mod source;
 pub mod submit;
 pub mod telemetry;

@@ -20,7 +20,7 @@ use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::{
     ApplyError, KeyRecord, Lookup, Rejection, RootRecord, keys, record as record_of,
 };
-use jingwei_proto::statement::{Predicate, RegistryKeys, Root, Statement};
+use jingwei_proto::statement::{Head, Predicate, RegistryKeys, Root, Snapshot, Statement};
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
@@ -63,8 +63,31 @@ pub struct Accepted {
     pub checkpoint: Arc<str>,
 }
 
+/// What goes into the log.
+enum Work {
+    Statement(Envelope),
+    /// A statement that the writer itself makes, of the state that it then stands at.
+    Snapshot,
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Work::Statement(envelope) => envelope.payload().len(),
+            Work::Snapshot => 0,
+        }
+    }
+
+    fn is_snapshot(&self) -> bool {
+        match self {
+            Work::Statement(envelope) => Snapshot::of(envelope).is_some(),
+            Work::Snapshot => true,
+        }
+    }
+}
+
 struct Submission {
-    envelope: Envelope,
+    work: Work,
     reply: oneshot::Sender<Result<u64, Fault>>,
 }
 
@@ -93,8 +116,13 @@ impl Sequencer {
         let (queue, submissions) = queue::queue(limits.queue);
         let (reader, reading) = (log.reader(), index.clone());
         let root = index.root()?.ok_or(StartError::NoRoot)?;
-        let (log, coverage) = Publishing::start(log, root, keys, clock, witnesses)?;
-        let writer = Writer { log, index, ring };
+        let (log, coverage) = Publishing::start(log, root, keys, clock.clone(), witnesses)?;
+        let writer = Writer {
+            log,
+            index,
+            ring,
+            clock,
+        };
         let thread = std::thread::Builder::new()
             .name("sequencer".into())
             .spawn(move || writer.run(submissions))?;
@@ -143,30 +171,35 @@ impl Sequencer {
         self.enter(payer, envelope).await
     }
 
+    /// Enters a snapshot of the registry's own; returns its index.
+    pub async fn snapshot(&self) -> Result<u64, Fault> {
+        let entered = self.wait(&Payer::Keepers, Work::Snapshot).await?;
+        Ok(entered.index)
+    }
+
     async fn enter(&self, payer: Payer, envelope: Envelope) -> Result<Accepted, Fault> {
         let length = envelope.payload().len();
         self.quotas.charge(&payer, length as u64, Instant::now())?;
-        let entered = self.wait(&payer, length + OVERHEAD, envelope).await;
+        let entered = self.wait(&payer, Work::Statement(envelope)).await;
         if entered.is_err() {
             self.quotas.give_back(&payer, length as u64);
         }
         entered
     }
 
-    async fn wait(
-        &self,
-        payer: &Payer,
-        bytes: usize,
-        envelope: Envelope,
-    ) -> Result<Accepted, Fault> {
+    async fn wait(&self, payer: &Payer, work: Work) -> Result<Accepted, Fault> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         // A new root may be what brings the quorum back.
-        if root_in(&envelope).is_none() {
+        let root = match &work {
+            Work::Statement(envelope) => root_in(envelope).is_some(),
+            Work::Snapshot => false,
+        };
+        if !root {
             self.coverage.open(deadline).await?;
         }
         let (reply, answer) = oneshot::channel();
         self.queue
-            .push(payer, bytes, Submission { envelope, reply })
+            .push(payer, work.bytes() + OVERHEAD, Submission { work, reply })
             .map_err(|full| match full {
                 Full::For(pause) => {
                     metrics::counter!("jingwei_registry_overloaded_total", "reason" => "queue")
@@ -266,6 +299,7 @@ struct Writer {
     log: Publishing,
     index: Index,
     ring: Box<dyn KeyRing>,
+    clock: Clock,
 }
 
 type Waiting = Vec<(oneshot::Sender<Result<u64, Fault>>, u64)>;
@@ -273,13 +307,13 @@ type Waiting = Vec<(oneshot::Sender<Result<u64, Fault>>, u64)>;
 impl Writer {
     fn run(mut self, mut submissions: queue::Receiver<Payer, Submission>) {
         while let Some(first) = submissions.blocking_recv() {
-            let mut bytes = first.envelope.payload().len();
+            let mut bytes = first.work.bytes();
             let mut batch = vec![first];
             while batch.len() < BATCH && bytes < BATCH_BYTES {
                 let Some(next) = submissions.try_recv() else {
                     break;
                 };
-                bytes += next.envelope.payload().len();
+                bytes += next.work.bytes();
                 batch.push(next);
             }
             let mut batch = VecDeque::from(batch);
@@ -290,7 +324,7 @@ impl Writer {
     }
 
     /// Commits what is at the front of the queue: all of it, or up to a new root, after which
-    /// other keys may sign.
+    /// other keys may sign, or up to a snapshot, which is of what has been committed.
     fn commit(&mut self, submissions: &mut VecDeque<Submission>) {
         if let Err(fault) = self.catch_up() {
             for Submission { reply, .. } in submissions.drain(..) {
@@ -304,13 +338,14 @@ impl Writer {
         let mut waiting: Waiting = Vec::new();
         let mut next = None;
         while next.is_none()
-            && let Some(Submission { envelope, reply }) = submissions.pop_front()
+            && let Some(Submission { work, reply }) = submissions.pop_front()
         {
-            match self.admit(
-                &mut batch,
-                self.log.size() + entries.len() as u64,
-                &envelope,
-            ) {
+            if !entries.is_empty() && work.is_snapshot() {
+                submissions.push_front(Submission { work, reply });
+                break;
+            }
+            let place = self.log.size() + entries.len() as u64;
+            match self.admit(&mut batch, place, work) {
                 Ok(Admitted::New { place, entry, root }) => {
                     entries.push(entry);
                     waiting.push((reply, place));
@@ -405,16 +440,34 @@ impl Writer {
         self.show()
     }
 
-    fn admit(
-        &self,
-        batch: &mut Batch<'_>,
-        next: u64,
-        envelope: &Envelope,
-    ) -> Result<Admitted, Fault> {
+    fn admit(&self, batch: &mut Batch<'_>, next: u64, work: Work) -> Result<Admitted, Fault> {
+        let envelope = match work {
+            Work::Statement(envelope) => envelope,
+            Work::Snapshot => self.snapshot()?,
+        };
         // Before the batch takes it in: a registry that could sign nothing after it would be
         // at its end.
-        let root = self.new_root(envelope)?;
-        admit(batch, next, envelope, root)
+        let root = self.new_root(&envelope)?;
+        admit(batch, next, &envelope, root)
+    }
+
+    /// A snapshot of what has been committed.
+    fn snapshot(&self) -> Result<Envelope, Fault> {
+        let last = self.index.log_time().map_err(unwritable)?;
+        let statement = Statement {
+            head: Head {
+                federation: self.root()?.federation,
+                agency: None,
+                time: (self.clock)(),
+                sequence: last.as_ref().map_or(1, |last| last.chain.sequence + 1),
+                previous: last.map(|last| last.chain.payload),
+            },
+            predicate: Predicate::Snapshot(Snapshot {
+                size: self.log.size(),
+                state: self.index.state_root().map_err(unwritable)?,
+            }),
+        };
+        Ok(statement.sign(&self.log.keys().log))
     }
 
     /// The keys for the root that an envelope brings, if it brings one.
@@ -474,7 +527,7 @@ fn admit(
     envelope: &Envelope,
     root: Option<Box<NewRoot>>,
 ) -> Result<Admitted, Fault> {
-    match batch.admit(next, envelope) {
+    match batch.admit(next, envelope, Snapshot::of(envelope).as_ref()) {
         Ok(change) => {
             let entry = Entry {
                 leaf: leaf(envelope, &change.signer),

@@ -98,6 +98,13 @@ impl Registry {
         self.child.as_ref().map(Child::log).unwrap_or_default()
     }
 
+    /// Waits until it logs a line with these words, and returns that.
+    #[track_caller]
+    pub fn logged(&self, words: &str) -> String {
+        let child = self.child.as_ref().expect("the registry runs");
+        child.logged(words)
+    }
+
     /// `http://HOST:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

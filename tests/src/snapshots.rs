@@ -1,7 +1,11 @@
 //! Log time as a test wants it: snapshots signed with the registry's own key.
 
+use std::collections::BTreeMap;
+
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::snapshot::Tree;
+use jingwei_proto::state;
 use jingwei_proto::statement::{Head, Predicate, Snapshot, Statement};
 use jingwei_proto::time::Time;
 use jingwei_registry::fault::Blame;
@@ -15,7 +19,9 @@ use crate::registry::Registry;
 #[track_caller]
 pub fn set_log_time(registry: &Registry, seconds: i64) -> u64 {
     loop {
-        match runtime().block_on(registry.submitter().submit(&next(registry, seconds))) {
+        let log = LogFiles::read(&registry.dir.join("log"));
+        let snapshot = snapshot(registry, seconds, state_of(&log));
+        match runtime().block_on(registry.submitter().submit(&snapshot)) {
             Ok(accepted) => return accepted.index,
             // Somebody else's statement came in between, and another size is due.
             Err(fault) if fault.blame == Blame::Stale => {}
@@ -24,7 +30,19 @@ pub fn set_log_time(registry: &Registry, seconds: i64) -> u64 {
     }
 }
 
-fn next(registry: &Registry, seconds: i64) -> Envelope {
+/// The Merkle root over the state, from the log's files alone.
+pub fn state_of(log: &LogFiles) -> Digest {
+    let mut state = BTreeMap::new();
+    for (index, bytes) in (0..).zip(&log.envelopes) {
+        let envelope = Envelope::parse(bytes).expect("an envelope");
+        let change = state::apply(&state, index, &envelope).expect("an admitted statement");
+        change.write_to(&mut state);
+    }
+    state.iter().collect::<Tree>().root()
+}
+
+/// The next snapshot, which says that it is of `state`.
+pub fn snapshot(registry: &Registry, seconds: i64, state: Digest) -> Envelope {
     let log = LogFiles::read(&registry.dir.join("log"));
     let envelopes = log
         .envelopes
@@ -46,7 +64,7 @@ fn next(registry: &Registry, seconds: i64) -> Envelope {
         },
         predicate: Predicate::Snapshot(Snapshot {
             size: log.envelopes.len() as u64,
-            state: Digest::of(b"state"),
+            state,
         }),
     };
     let key = keyfile::load(&registry.dir.join("keys/log.pem")).expect("init makes the key");

@@ -46,6 +46,8 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
         failed(format!("cannot listen on {listen}: {error}"))
             .advise("choose another with --listen, or in node.toml")
     })?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let agencies: Vec<String> = node.hosted().map(ToString::to_string).collect();
     say!(
         "node of {} at https://{}",
@@ -53,10 +55,9 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
         listener.local_addr().map_err(failed)?
     );
     let stopping = node.clone();
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     tokio::spawn(async move {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         tracing::info!("stopping");

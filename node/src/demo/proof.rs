@@ -56,12 +56,13 @@ pub fn stop(tour: &mut Tour<'_>, answer: &Answer) -> Result<(), Fault> {
 /// The registry's word alone would not do: who has co-signed the head of its log in the evidence.
 fn check_witnesses(tour: &mut Tour<'_>, answer: &Answer) -> Result<(), Fault> {
     let report = evidence::verify(&answer.evidence[..], &tour.federation.registry.root());
-    let cosigners: Vec<String> = report
-        .map_err(failed)?
-        .cosigners
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
+    let report = report.map_err(failed)?;
+    tour.check(
+        "a snapshot of the log proves that it leaves out nothing that happened to the agencies",
+        &report.settled.is_some(),
+        &true,
+    );
+    let cosigners: Vec<String> = report.cosigners.into_iter().map(|(name, _)| name).collect();
     let what = format!(
         "{} have co-signed the log's head in it: they saw it grow from all that they signed before",
         WITNESSES.join(" and ")

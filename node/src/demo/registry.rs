@@ -17,6 +17,7 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found::{Plan, found, sign_together};
 use jingwei_registry::keyfile;
 use jingwei_registry::registry::{Paths, Registry, first_record};
+use jingwei_registry::sequencer::Sequencer;
 use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
@@ -36,8 +37,14 @@ pub struct RunningRegistry {
     root: Digest,
     root_keys: Vec<PathBuf>,
     address: SocketAddr,
-    running: Option<(CancellationToken, JoinHandle<()>)>,
+    running: Option<Serving>,
     witnesses: Vec<Running>,
+}
+
+struct Serving {
+    sequencer: Sequencer,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl RunningRegistry {
@@ -86,13 +93,18 @@ impl RunningRegistry {
         registry.confirmed(CONFIRMING).await.map_err(failed)?;
         let shutdown = CancellationToken::new();
         let limits = ServeLimits::default();
+        let sequencer = registry.sequencer().clone();
         let serving = registry.serve(listener, None, limits, shutdown.clone());
         let task = tokio::spawn(async move {
             if let Err(halted) = serving.await {
                 tracing::error!(%halted, "the demo's registry");
             }
         });
-        self.running = Some((shutdown, task));
+        self.running = Some(Serving {
+            sequencer,
+            shutdown,
+            task,
+        });
         Ok(())
     }
 
@@ -145,12 +157,22 @@ impl RunningRegistry {
         .map(|_| ())
     }
 
+    /// Has it enter a snapshot now, and not after its interval; returns its place in the log.
+    pub async fn snapshot(&self) -> Result<u64, Fault> {
+        match &self.running {
+            Some(serving) => serving.sequencer.snapshot().await,
+            None => Err(failed("the registry is stopped")),
+        }
+    }
+
     /// Stops it; when this returns its port is closed.
     pub async fn stop(&mut self) {
-        if let Some((shutdown, task)) = self.running.take() {
-            shutdown.cancel();
+        if let Some(serving) = self.running.take() {
+            serving.shutdown.cancel();
+            // The writer ends when nobody can submit to it any more.
+            drop(serving.sequencer);
             // It ends at the latest when its drain is over.
-            let _ = task.await;
+            let _ = serving.task.await;
         }
     }
 

@@ -194,6 +194,17 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
             "  witness     none: the registry's own word for its log"
         )?;
     }
+    match &report.settled {
+        Some(settled) => writeln!(
+            out,
+            "  members     nothing left out of what happened to them before entry {}, {}",
+            settled.index, settled.time
+        )?,
+        None => writeln!(
+            out,
+            "  members     as the file shows them; no snapshot proves that this is all"
+        )?,
+    }
     writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
     writeln!(out, "  question    {}", printable(&report.sql))?;
     writeln!(

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use super::statement_name;
 use super::verify::{Invalid, Manifest, invalid};
+use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::id::{AgencyId, DatasetId, VersionId};
 use crate::key::PublicKey;
 use crate::state::{self, AgencyRecord, ApplyError, Chain, RootRecord, TimeRecord, keys};
 use crate::statement::{Predicate, Statement};
+use crate::time::Time;
 
 /// Members of the federation, statement by statement.
 #[derive(Default)]
@@ -17,6 +19,8 @@ pub(super) struct Members {
     state: BTreeMap<String, Vec<u8>>,
     /// Each agency's keys, with the log index from which each was in force.
     keys: BTreeMap<AgencyId, Vec<(u64, PublicKey)>>,
+    /// The newest snapshot among the statements: its place, its time, and the state it names.
+    pub(super) snapshot: Option<(u64, Time, Digest)>,
 }
 
 impl Members {
@@ -27,8 +31,9 @@ impl Members {
         envelope: &Envelope,
         statement: &Statement,
     ) -> Result<PublicKey, Invalid> {
-        if let Predicate::Snapshot(_) = &statement.predicate {
+        if let Predicate::Snapshot(snapshot) = &statement.predicate {
             self.stand_in_for_snapshots_before(index, statement);
+            self.snapshot = Some((index, statement.head.time, snapshot.state));
         }
         let change = match state::apply(&self.state, index, envelope) {
             Ok(change) => change,
@@ -124,7 +129,13 @@ impl Members {
         self.record(&keys::agency(id))
     }
 
-    fn record<T: serde::de::DeserializeOwned>(&self, key: &str) -> Option<T> {
+    pub(super) fn agencies(&self) -> impl Iterator<Item = AgencyRecord> {
+        let records = self.state.iter();
+        let records = records.filter(|(key, _)| key.starts_with("agency/"));
+        records.filter_map(|(_, bytes)| state::record(bytes))
+    }
+
+    pub(super) fn record<T: serde::de::DeserializeOwned>(&self, key: &str) -> Option<T> {
         self.state.get(key).and_then(|bytes| state::record(bytes))
     }
 

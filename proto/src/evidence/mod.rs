@@ -5,6 +5,8 @@
 //! checkpoint                        the registry's signed and dated log head
 //! statements/<index>.json           roots, agencies and manifests that the answer rests on,
 //! statements/<index>.tlog-proof     each with its C2SP proof of inclusion in that log
+//! snapshot.json                     proofs that before the newest snapshot among the statements
+//!                                   nothing else happened to the root and those agencies
 //! exchanges/<n>/request.json        the four messages of each exchange
 //! exchanges/<n>/acceptance.json
 //! exchanges/<n>/receipt.json
@@ -21,18 +23,22 @@ mod archive;
 pub mod command;
 mod exchange;
 mod members;
+mod settled;
 pub mod sigstore;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use archive::{ArchiveError, Member, Writer, read as read_archive};
+pub use settled::{Settled, wanted};
 pub use verify::{ExchangeReport, Invalid, Logged, Report, verify};
 
 /// The member that the asker signed.
 pub const INDEX: &str = "evidence.json";
 /// The log head.
 pub const CHECKPOINT: &str = "checkpoint";
+/// What the newest snapshot shows to be absent.
+pub const SNAPSHOT: &str = "snapshot.json";
 /// The asker's table.
 pub const ANSWER: &str = "answer.arrows";
 

@@ -1,6 +1,9 @@
 //! Evidence by an asker who holds every key and signs every file again: what is wrong in it must
 //! be found by the rules, since no digest gives it away.
 
+mod settled;
+
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::*;
@@ -11,6 +14,7 @@ use crate::id::AgencyId;
 use crate::key::{SecretKey, Signer};
 use crate::leaf::leaf;
 use crate::merkle::{self, HashReader};
+use crate::snapshot::Proof;
 use crate::statement::*;
 use crate::time::Time;
 use crate::tlog_proof::TlogProof;
@@ -67,6 +71,10 @@ struct Draft {
     log_key: u8,
     /// Who co-signs the log's head, by name and key.
     cosigners: Vec<(String, u8)>,
+    /// Places of statements that are in the log and not in the file.
+    hidden: Vec<u64>,
+    /// What the member with the snapshot's proofs says, if there is one.
+    proofs: Option<BTreeMap<String, Proof>>,
 }
 
 impl Draft {
@@ -108,6 +116,8 @@ impl Draft {
             time: at(100),
             log_key: 90,
             cosigners: vec![(ORIGIN.into(), 91)],
+            hidden: vec![],
+            proofs: None,
         }
     }
 
@@ -166,6 +176,9 @@ impl Draft {
         let note = note.to_string();
         let mut members = vec![(CHECKPOINT.to_owned(), note.clone().into_bytes())];
         for (index, envelope) in (0..).zip(&envelopes) {
+            if self.hidden.contains(&index) {
+                continue;
+            }
             let proof = TlogProof {
                 index,
                 hashes: merkle::inclusion_proof(&leaves, index, size).unwrap(),
@@ -174,6 +187,9 @@ impl Draft {
             };
             members.push((statement_name(index), envelope.to_bytes()));
             members.push((proof_name(index), proof.to_string().into_bytes()));
+        }
+        if let Some(proofs) = &self.proofs {
+            members.push((SNAPSHOT.to_owned(), crate::json::canonical(proofs)));
         }
         for n in 0..self.copies {
             for ((part, statement), seed) in MESSAGES.iter().zip(&self.exchange).zip(self.signers) {

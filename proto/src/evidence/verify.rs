@@ -10,7 +10,8 @@ use std::io::Read;
 
 use super::archive::{self, Member};
 use super::members::Members;
-use super::{ANSWER, CHECKPOINT, INDEX, exchange, proof_name, statement_name};
+use super::settled::{self, Settled};
+use super::{ANSWER, CHECKPOINT, INDEX, SNAPSHOT, exchange, proof_name, statement_name};
 use crate::checkpoint::{Checkpoint, CheckpointKeys};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
@@ -61,6 +62,8 @@ pub struct Report {
     pub cosigners: Vec<(String, Time)>,
     /// The statements that the answer rests on.
     pub logged: Vec<Logged>,
+    /// Up to where they are proved to be all there is of the root and the agencies.
+    pub settled: Option<Settled>,
 }
 
 /// A statement that the log holds.
@@ -148,6 +151,7 @@ pub fn verify(input: impl Read, root: &Digest) -> Result<Report, Invalid> {
         log_time: log.time,
         cosigners: log.cosigners,
         logged: log.logged,
+        settled: log.settled,
     })
 }
 
@@ -189,6 +193,15 @@ impl<'a> File<'a> {
             Some(member) => invalid(format!("{} stands where {name} belongs", member.name)),
             None => invalid(format!("{name} is missing")),
         }
+    }
+
+    fn take_optional(&mut self, name: &str) -> Option<&'a Member> {
+        let next = self.left.as_slice().first()?;
+        if next.name == name {
+            self.left.next();
+            return Some(next);
+        }
+        None
     }
 
     pub(super) fn take_envelope(&mut self, name: &str) -> Result<(Envelope, Statement), Invalid> {
@@ -234,6 +247,7 @@ pub(super) struct Log {
     time: Time,
     cosigners: Vec<(String, Time)>,
     logged: Vec<Logged>,
+    settled: Option<Settled>,
 }
 
 pub(super) struct Manifest {
@@ -275,6 +289,10 @@ impl Log {
             let proof = text(file.take(&proof_name(index))?)?;
             proofs.push((index, envelope, signer, proof));
         }
+        let settled = match file.take_optional(SNAPSHOT) {
+            Some(member) => Some(settled::check(&members, member)?),
+            None => None,
+        };
         let root = members.root()?;
         let keys = CheckpointKeys::of_root(&root);
         let refused = |error: &dyn Display| Invalid(format!("{CHECKPOINT}: {error}"));
@@ -301,6 +319,7 @@ impl Log {
             time,
             cosigners,
             logged,
+            settled,
         })
     }
 

@@ -4,6 +4,7 @@
 //! for: a checkpoint that the log signed is a lie also if nobody has co-signed it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use super::{Lie, Logged, Misbehaviour, NotProved, not_proved, signed_only_by};
 use crate::checkpoint::{Checkpoint, CheckpointKeys, verify_cosignature};
@@ -14,8 +15,9 @@ use crate::key::PublicKey;
 use crate::leaf::{Leaf, leaf};
 use crate::merkle::{Edge, leaf_hash, verify_consistency};
 use crate::note::{Algorithm, Note, NoteKey};
+use crate::snapshot::Tree;
 use crate::state::{self, ApplyError, RootRecord, keys};
-use crate::statement::{Predicate, Statement};
+use crate::statement::{Predicate, Snapshot, Statement};
 use crate::tlog_proof::TlogProof;
 
 /// Who lied.
@@ -107,13 +109,27 @@ fn taken_over_at(root: &Envelope) -> Option<u64> {
     }
 }
 
+/// What the rules make of an entry after all entries before it.
+fn judged(
+    state: &BTreeMap<String, Vec<u8>>,
+    index: u64,
+    envelope: &Envelope,
+) -> Result<state::Change, ApplyError<Infallible>> {
+    let change = state::apply(state, index, envelope)?;
+    if let Some(snapshot) = Snapshot::of(envelope) {
+        let root = state.iter().collect::<Tree>().root();
+        snapshot.names(&root).map_err(ApplyError::Rejected)?;
+    }
+    Ok(change)
+}
+
 /// What the rules make of an entry that they have to admit.
 fn admitted(
     state: &BTreeMap<String, Vec<u8>>,
     index: u64,
     envelope: &Envelope,
 ) -> Result<state::Change, NotProved> {
-    state::apply(state, index, envelope).map_err(|error| match error {
+    judged(state, index, envelope).map_err(|error| match error {
         ApplyError::Rejected(rejection) => NotProved(rejection.to_string()),
         ApplyError::RulesTooNew(rules) => too_old(rules),
         ApplyError::Storage(never) => match never {},
@@ -448,7 +464,7 @@ impl Judge {
         let (size, root) = (checkpoint.size, &checkpoint.root);
         verify_consistency(edge.size(), size, &edge.root(), root, path).map_err(text)?;
         let read = over(bytes, payload)?;
-        let rejection = match state::apply(&state, index, &read.envelope(payload.to_vec())) {
+        let rejection = match judged(&state, index, &read.envelope(payload.to_vec())) {
             Err(ApplyError::Rejected(rejection)) => rejection,
             Err(ApplyError::RulesTooNew(rules)) => return Err(too_old(rules)),
             Err(ApplyError::Storage(never)) => match never {},

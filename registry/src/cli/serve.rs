@@ -9,6 +9,7 @@ use jingwei_registry::clock;
 use jingwei_registry::config::Config;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::registry::{Paths, Registry};
+use jingwei_registry::snapshots;
 use jingwei_registry::telemetry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -55,31 +56,40 @@ async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
         .await
         .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
     let address = listener.local_addr().map_err(failed)?;
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
     say!(
         "registry of {} at http://{address}",
         registry.record().federation
     );
     say!("root        {}", fingerprint(&registry.root()));
-    let shutdown = CancellationToken::new();
-    tokio::spawn(stop_on_signal(shutdown.clone()));
+    tokio::spawn(snapshots::keep(
+        registry.sequencer().clone(),
+        registry.index().clone(),
+        config.snapshots,
+        clock::system(),
+        shutdown.clone(),
+    ));
     registry
         .serve(listener, metrics, config.clients, shutdown)
         .await
         .map_err(failed)
 }
 
-/// Stops in order at SIGTERM and at ^C.
-pub async fn stop_on_signal(shutdown: CancellationToken) {
+/// Stops in order at SIGTERM and at ^C, from the moment that this returns.
+pub fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-    tracing::info!("stopping");
-    shutdown.cancel();
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        shutdown.cancel();
+    });
+    Ok(())
 }
 
 /// The environment as text; variables that are not text cannot be ours.

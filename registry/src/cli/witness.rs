@@ -118,12 +118,12 @@ async fn listen_on(
         .await
         .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
     let address = listener.local_addr().map_err(failed)?;
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone())?;
     say!("witness     {} at http://{address}", witness.key());
     for origin in witness.origins() {
         say!("co-signs    {origin}");
     }
-    let shutdown = CancellationToken::new();
-    tokio::spawn(stop_on_signal(shutdown.clone()));
     if let (Some(address), Some(metrics)) = (metrics, telemetry::metrics()) {
         tokio::spawn(metrics.serve(address, shutdown.clone()));
     }

@@ -41,7 +41,7 @@ pub(super) async fn verify(
             if place == 0 && envelope.payload_digest() != pinned {
                 return Ok(None);
             }
-            if batch.admit(place, &envelope).is_err() {
+            if batch.admit(place, &envelope, None).is_err() {
                 continue;
             }
             let root = batch.get(keys::ROOT)?.as_deref().and_then(record);

@@ -13,6 +13,7 @@ use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::statement::Statement;
 use jingwei_registry::clock::Clock;
 use jingwei_registry::disk::Disk;
+use jingwei_registry::keyfile;
 use jingwei_registry::log::Entry;
 use jingwei_registry::replica::{Alarm, Comparison, Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::source::Source;
@@ -22,6 +23,7 @@ use jingwei_tests::keyring::{Agent, noon};
 use jingwei_tests::local::runtime;
 use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, altered, entries, entry};
 use jingwei_tests::reading::LogFiles;
+use jingwei_tests::snapshots::{snapshot, state_of};
 
 /// A log of seven honest entries, and a replica of it that reads from a liar.
 struct Stage {
@@ -86,6 +88,10 @@ impl Stage {
             replica,
             count: 0,
         }
+    }
+
+    fn honest_log(&self) -> LogFiles {
+        LogFiles::read(&self.federation.registry.dir.join("log"))
     }
 
     fn advance(&self) -> Result<(), ReplicaError> {
@@ -374,6 +380,40 @@ fn a_statement_of_a_stranger_is_proved() {
     assert_eq!((alarms.len(), proofs.len()), (2, 1), "{alarms:?}");
     let root = &stage.federation.registry.fingerprint;
     confirm(&proofs[0], root, &["entry 7 is one that the rules reject"]);
+}
+
+#[test]
+fn a_snapshot_of_another_state_is_proved() {
+    let mut stage = Stage::fresh();
+    let registry = &stage.federation.registry;
+    let key = keyfile::load(&registry.dir.join("keys/log.pem")).unwrap();
+    let time = noon().seconds();
+    let mut lie = stage.honest.clone();
+    let honest = snapshot(registry, time, state_of(&stage.honest_log()));
+    lie.push(entry(&honest, key.public()));
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    assert!(stage.replica.alarms().is_empty());
+    assert_eq!(
+        stage.replica.index().log_time().unwrap().unwrap().time,
+        noon()
+    );
+
+    let mut stage = Stage::fresh();
+    let registry = &stage.federation.registry;
+    let key = keyfile::load(&registry.dir.join("keys/log.pem")).unwrap();
+    let false_one = snapshot(registry, time, Digest::of(b"another state"));
+    let mut lie = stage.honest.clone();
+    lie.push(entry(&false_one, key.public()));
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    stage.proved(
+        "rejected-entry",
+        &["entry 7 is one that the rules reject", "names the state"],
+    );
+    // What it says of the time does not hold either.
+    assert!(stage.replica.index().log_time().unwrap().is_none());
+    assert_eq!(stage.versions("three"), Some(2));
 }
 
 #[test]

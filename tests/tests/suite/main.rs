@@ -21,6 +21,7 @@ mod membership;
 mod pair;
 mod readme;
 mod services;
+mod snapshots;
 mod witness;
 mod witnessed_crash;
 mod witnessed_log;
