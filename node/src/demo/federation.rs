@@ -95,6 +95,11 @@ impl Federation {
         Ok(&self.running(member(agency)?)?.client)
     }
 
+    /// The node that hosts an agency.
+    pub fn node(&self, agency: &str) -> Result<&Arc<Node>, Fault> {
+        Ok(&self.running(member(agency)?)?.node)
+    }
+
     fn running(&self, member: &Member) -> Result<&RunningNode, Fault> {
         self.nodes.get(member.node).ok_or_else(|| {
             Fault::new(

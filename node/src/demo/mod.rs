@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! directory ─► federation: a registry, two witnesses, eight nodes, eleven agencies ─► tour ─► afterwards
-//!                                                                       │
-//!            publishing ─► questions ─► the registry stopped ─► proof ◄─┘
+//!                                                                                     │
+//!            publishing ─► questions ─► the registry stopped ─► proof ─► a lying one ◄┘
 //! ```
 //!
 //! Nothing here is staged: keys, enrolments, TLS, the log, the journals and the answers are
@@ -17,6 +17,7 @@ mod client;
 mod data;
 mod directory;
 mod federation;
+mod liar;
 mod members;
 mod outage;
 mod proof;

@@ -88,7 +88,7 @@ fn alter(evidence: &[u8]) -> Result<(Vec<u8>, usize), Fault> {
 }
 
 /// Runs `jingwei verify` on the file, shows what it prints, and hands back the verdict.
-fn verify(tour: &Tour<'_>, path: &Path) -> String {
+pub fn verify(tour: &Tour<'_>, path: &Path) -> String {
     let registry = &tour.federation.registry;
     tour.screen.say(&format!(
         "jingwei verify {} --root {}",

@@ -6,7 +6,7 @@ use jingwei_registry::fault::{Blame, Fault};
 
 use super::federation::Federation;
 use super::screen::Screen;
-use super::{outage, proof, publishing, questions};
+use super::{liar, outage, proof, publishing, questions};
 
 /// A tour under way.
 pub struct Tour<'a> {
@@ -56,7 +56,8 @@ impl<'a> Tour<'a> {
         let before = questions::vertical(self).await?;
         questions::horizontal(self).await?;
         let again = outage::stop(self, &before).await?;
-        proof::stop(self, &again)
+        proof::stop(self, &again)?;
+        liar::stop(self).await
     }
 
     /// Checks that something is as it must be, and counts it.

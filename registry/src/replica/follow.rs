@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Border, CHUNK, Checked, Doubt, Raw, Refused};
-use super::{Misbehaviour, Replica, ReplicaError, lock, newer_root};
+use super::{Comparison, Misbehaviour, Replica, ReplicaError, lock, newer_root};
 use crate::clock::Clock;
 use crate::index::IndexError;
 use crate::log::AppendError;
@@ -101,7 +101,7 @@ impl Replica {
             Ok(verified) => verified,
             Err(error) => newer_root::verify(&self.index, self.pinned, source, &note)
                 .await?
-                .ok_or_else(|| self.accuse(Misbehaviour::Checkpoint(error.to_string()), None))?,
+                .ok_or_else(|| self.unverified(&note, &error))?,
         };
         self.not_behind(&checkpoint, &note)?;
         let signed = Signed {
@@ -122,6 +122,15 @@ impl Replica {
         });
         metrics::gauge!("jingwei_replica_entries").set(signed.checkpoint.size as f64);
         Ok(())
+    }
+
+    /// A checkpoint that does not count. If the registry has signed it, as it does before the
+    /// witnesses do, it may still show another history.
+    fn unverified(&self, note: &str, error: &CheckpointError) -> Misbehaviour {
+        match self.compare(note) {
+            Comparison::Different { misbehaviour, .. } => misbehaviour,
+            _ => self.accuse(Misbehaviour::Checkpoint(error.to_string()), None),
+        }
     }
 
     /// Beyond an entry that asks for newer rules nothing is followed: what it means is unknown.

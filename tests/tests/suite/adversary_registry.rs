@@ -303,6 +303,28 @@ fn a_dropped_entry_is_noticed() {
     assert_eq!(stage.versions("four"), None);
 }
 
+/// Witnesses would not sign another history, and the registry's own signature is enough.
+#[test]
+fn another_history_is_proved_without_a_cosignature() {
+    let mut stage = Stage::new();
+    let mut lie = stage.honest.clone();
+    lie.remove(4);
+    let dir = stage.empty_dir();
+    let mut files = stage.forger.write(&dir, &lie);
+    let note = std::fs::read_to_string(dir.join("checkpoint")).unwrap();
+    let (text, signatures) = note.split_once("\n\n").unwrap();
+    let own = signatures.lines().next().unwrap();
+    let unsigned = format!("{text}\n\n{own}\n").into_bytes();
+    files.instead.insert("checkpoint".to_owned(), unsigned);
+    stage.liar.show(files);
+    assert!(matches!(
+        stage.refused(),
+        Misbehaviour::Forked { size: 6, .. }
+    ));
+    let words = "a log of 6 entries, and one of 7 entries that does not continue it";
+    stage.proved("two-histories", &[words]);
+}
+
 #[test]
 fn a_gap_in_a_chain_is_noticed_even_by_a_newcomer() {
     let mut stage = Stage::fresh();
