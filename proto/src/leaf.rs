@@ -86,12 +86,42 @@ impl Leaf {
     pub fn envelope(&self, payload: Vec<u8>) -> Envelope {
         Envelope::from_parts(payload, self.key.id(), self.signature)
     }
+
+    /// Whether the entry is that of this envelope. Whether its key made the signature, and was
+    /// allowed to, is not asked.
+    pub fn is_of(&self, envelope: &Envelope) -> bool {
+        self.key.id() == envelope.key()
+            && self.signature == *envelope.signature()
+            && self.is_over(envelope.payload())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::key::{SecretKey, Signer};
+
+    #[test]
+    fn is_recognised_and_nothing_else_is() {
+        let (key, other) = (
+            SecretKey::from_seed(&[1; 32]),
+            SecretKey::from_seed(&[2; 32]),
+        );
+        let envelope = Envelope::sign(b"{}".to_vec(), &key);
+        let entry = leaf(&envelope, key.public());
+        let is_leaf_of = |entry: &[u8], envelope: &Envelope| {
+            Leaf::parse(entry).is_some_and(|leaf| leaf.is_of(envelope))
+        };
+        assert!(is_leaf_of(&entry, &envelope));
+        for at in 0..entry.len() {
+            let mut flipped = entry.clone();
+            flipped[at] ^= 1;
+            assert!(!is_leaf_of(&flipped, &envelope), "byte {at}");
+        }
+        assert!(!is_leaf_of(&leaf(&envelope, other.public()), &envelope));
+        assert!(!is_leaf_of(&entry, &Envelope::sign(b"[]".to_vec(), &key)));
+        assert!(!is_leaf_of(b"", &envelope));
+    }
 
     #[test]
     fn is_canonical_json_of_the_settled_form() {

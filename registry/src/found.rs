@@ -135,9 +135,15 @@ impl Plan {
     }
 }
 
-/// Makes the keys of a federation in `dir`, and begins its log with the root document.
-pub fn found(dir: &Path, plan: &Plan, now: Time, disk: Disk) -> Result<Founded, FoundError> {
-    let paths = Paths::new(dir);
+/// Makes the keys of a federation at `paths`, and begins its log with the root document.
+pub fn found(
+    paths: impl Into<Paths>,
+    plan: &Plan,
+    now: Time,
+    disk: Disk,
+) -> Result<Founded, FoundError> {
+    let paths = paths.into();
+    let dir = paths.dir();
     if paths.log().exists() || paths.root_keys().exists() {
         return Err(FoundError::Exists(dir.to_owned()));
     }
@@ -200,7 +206,7 @@ pub fn found(dir: &Path, plan: &Plan, now: Time, disk: Disk) -> Result<Founded, 
     if !plan.witnesses.is_empty() {
         write_settings(&paths.settings(), &plan.settings(), &disk)?;
     }
-    Registry::begin(dir, envelope, now, disk)?;
+    Registry::begin(&paths, envelope, now, disk)?;
     Ok(Founded {
         federation,
         root,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::{Envelope, EnvelopeError};
-use jingwei_proto::leaf::leaf;
+use jingwei_proto::leaf::{Leaf, leaf};
 use jingwei_proto::state::{self, RootRecord};
 use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_proto::time::Time;
@@ -29,7 +29,7 @@ use crate::disk::{DirLock, Disk, LockError};
 use crate::index::{Index, IndexError};
 use crate::keyfile::{self, KeyFileError};
 use crate::keyring::Ring;
-use crate::log::{Entry, Log, LogError, LogReader};
+use crate::log::{Entry, Local, Log, LogError, LogReader, Storage};
 use crate::quota::SubmitLimits;
 use crate::sequencer::{LogKeys, Sequencer};
 use crate::serve::{self, ServeLimits, TlsMode};
@@ -41,27 +41,58 @@ use crate::{http, service};
 
 /// Where a registry keeps its things.
 #[derive(Debug, Clone)]
-pub struct Paths(PathBuf);
+pub struct Paths {
+    dir: PathBuf,
+}
+
+impl From<&Path> for Paths {
+    fn from(dir: &Path) -> Paths {
+        Paths::new(dir)
+    }
+}
+
+impl From<&PathBuf> for Paths {
+    fn from(dir: &PathBuf) -> Paths {
+        Paths::new(dir)
+    }
+}
 
 impl Paths {
     /// Of the registry in `dir`.
     pub fn new(dir: &Path) -> Paths {
-        Paths(dir.to_owned())
+        Paths {
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// The registry's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The log, for reading.
+    fn log_storage(&self) -> Arc<dyn Storage> {
+        Arc::new(Local::reader(&self.log()))
+    }
+
+    /// The log, for its one writer.
+    fn open_log(&self, disk: Disk, origin: &str) -> Result<Log, LogError> {
+        Log::open(&self.log(), disk, origin)
     }
 
     /// The configuration.
     pub fn settings(&self) -> PathBuf {
-        self.0.join("registry.toml")
+        self.dir.join("registry.toml")
     }
 
     /// The root keys.
     pub fn root_keys(&self) -> PathBuf {
-        self.0.join("root-keys")
+        self.dir.join("root-keys")
     }
 
     /// The registry's own keys.
     pub fn keys(&self) -> PathBuf {
-        self.0.join("keys")
+        self.dir.join("keys")
     }
 
     /// The key that signs checkpoints.
@@ -76,12 +107,12 @@ impl Paths {
 
     /// The log.
     pub fn log(&self) -> PathBuf {
-        self.0.join("log")
+        self.dir.join("log")
     }
 
     /// The index.
     pub fn index(&self) -> PathBuf {
-        self.0.join("index")
+        self.dir.join("index")
     }
 }
 
@@ -147,9 +178,8 @@ pub struct Registry {
 
 impl Registry {
     /// Begins the log of a new federation with its root document.
-    pub fn begin(dir: &Path, root: Envelope, now: Time, disk: Disk) -> Result<(), OpenError> {
-        let paths = Paths::new(dir);
-        let _lock = DirLock::acquire(dir)?;
+    pub fn begin(paths: &Paths, root: Envelope, now: Time, disk: Disk) -> Result<(), OpenError> {
+        let _lock = DirLock::acquire(paths.dir())?;
         let statement =
             Statement::parse(root.payload()).map_err(|error| OpenError::Root(error.to_string()))?;
         let Predicate::Root(body) = &statement.predicate else {
@@ -158,8 +188,8 @@ impl Registry {
         let empty = std::collections::BTreeMap::new();
         let change =
             state::apply(&empty, 0, &root).map_err(|error| OpenError::Root(error.to_string()))?;
-        let keys = log_keys(&paths, body.registry.origin.clone())?;
-        let mut log = Log::open(&paths.log(), disk, &body.registry.origin)?;
+        let keys = log_keys(paths, body.registry.origin.clone())?;
+        let mut log = paths.open_log(disk, &body.registry.origin)?;
         let entry = Entry {
             leaf: leaf(&root, &change.signer),
             envelope: Some(root.to_bytes()),
@@ -176,28 +206,29 @@ impl Registry {
         Ok(())
     }
 
-    /// Opens the registry in `dir`. A normal start and recovery after a crash are the same.
-    pub fn open(dir: &Path, clock: Clock, disk: Disk) -> Result<Registry, OpenError> {
-        Registry::open_with(dir, clock, disk, Vec::new())
+    /// Opens the registry at `paths`. A normal start and recovery after a crash are the same.
+    pub fn open(paths: impl Into<Paths>, clock: Clock, disk: Disk) -> Result<Registry, OpenError> {
+        Registry::open_with(paths, clock, disk, Vec::new())
     }
 
     /// As [`Registry::open`], where witnesses co-sign the log; `witnesses` says where they are.
     pub fn open_with(
-        dir: &Path,
+        paths: impl Into<Paths>,
         clock: Clock,
         disk: Disk,
         witnesses: Vec<WitnessAddress>,
     ) -> Result<Registry, OpenError> {
-        let paths = Paths::new(dir);
-        if let Err(error) = std::fs::metadata(paths.log()) {
+        let paths = paths.into();
+        if let Err(error) = std::fs::metadata(paths.keys()) {
             return Err(match error.kind() {
-                std::io::ErrorKind::NotFound => OpenError::Missing(dir.to_owned()),
-                _ => OpenError::Start(format!("{}: {error}", paths.log().display())),
+                std::io::ErrorKind::NotFound => OpenError::Missing(paths.dir().to_owned()),
+                _ => OpenError::Start(format!("{}: {error}", paths.keys().display())),
             });
         }
-        let lock = DirLock::acquire(dir)?;
+        let lock = DirLock::acquire(paths.dir())?;
         let root = read_root(&paths)?;
-        let log = Log::open(&paths.log(), disk, &root.origin)?;
+        let log = paths.open_log(disk, &root.origin)?;
+        audit(&log.committed())?;
         let reader = log.reader();
         let (index, rejected) = Index::open(&paths.index(), &log.committed())?;
         for entry in rejected {
@@ -334,6 +365,16 @@ struct FirstRoot {
     record: RootRecord,
 }
 
+/// Reads the whole log before anything more is signed over it: a disk does not say when it has
+/// lost a bit.
+fn audit(log: &LogReader) -> Result<(), LogError> {
+    log.audit()?;
+    log.audit_envelopes(|entry, envelope| {
+        let envelope = Envelope::parse(envelope).ok();
+        envelope.is_some_and(|own| Leaf::parse(entry).is_some_and(|leaf| leaf.is_of(&own)))
+    })
+}
+
 /// The digest of the first root of the registry in a directory that another process may be
 /// serving, and the name of its log.
 pub fn first_root(paths: &Paths) -> Result<(Digest, String), OpenError> {
@@ -348,7 +389,7 @@ pub fn first_record(paths: &Paths) -> Result<RootRecord, OpenError> {
 
 /// The first root document, read from the log's stored bytes.
 fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
-    let bytes = LogReader::first_envelope(&paths.log())?;
+    let bytes = LogReader::first_envelope(&paths.log_storage())?;
     let envelope = Envelope::parse(&bytes)
         .map_err(|error: EnvelopeError| OpenError::Root(error.to_string()))?;
     let mut memory = std::collections::BTreeMap::new();

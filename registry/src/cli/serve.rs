@@ -43,11 +43,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
-    let dir = &arguments.place.dir;
+    let paths = Paths::new(&arguments.place.dir);
     // First of all, since what is counted before is lost.
     let metrics = config.metrics.then(telemetry::metrics).flatten();
-    let registry =
-        Registry::open_with(dir, clock::system(), Disk::new(), config.witnesses).map_err(failed)?;
+    // Opening reads and computes, and waits for the storage.
+    let opening =
+        move || Registry::open_with(paths, clock::system(), Disk::new(), config.witnesses);
+    let opened = tokio::task::spawn_blocking(opening);
+    let registry = opened.await.map_err(failed)?.map_err(failed)?;
     registry.limit(&config.submit);
     // An old copy is not even shown.
     registry.confirmed(CONFIRMED).await.map_err(failed)?;

@@ -1,9 +1,7 @@
 //! Commit records: numbered, each naming its predecessor by digest. That one exists is the
 //! commit point of its batch.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::Digest;
@@ -11,8 +9,7 @@ use jingwei_proto::json;
 use jingwei_proto::note::Note;
 use serde::{Deserialize, Serialize};
 
-use super::LogError;
-use crate::disk::Disk;
+use super::{LogError, Storage};
 
 /// Commit records kept. Recovery reads only the newest, and fencing needs only that the
 /// writer's own predecessor still stands: a writer that missed more commits than are kept finds
@@ -20,7 +17,8 @@ use crate::disk::Disk;
 /// of an incident.
 const KEPT: u64 = 1_000;
 
-/// The record of one batch, stored as `commit/<number>` in RFC 8785 form.
+/// The record of one batch, stored as `commit/<number>`: a line in RFC 8785 form, and a line with
+/// its SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Commit {
@@ -47,7 +45,20 @@ pub(super) struct Commit {
 impl Commit {
     /// The bytes that are stored and that the successor names.
     pub fn to_bytes(&self) -> Vec<u8> {
-        json::canonical(self)
+        let mut bytes = json::canonical(self);
+        let sum = Digest::of(&bytes);
+        bytes.extend(format!("\n{sum}\n").into_bytes());
+        bytes
+    }
+
+    /// Reads such bytes; what was altered since is found by the digest at the end.
+    fn parse(bytes: &[u8]) -> Result<Commit, String> {
+        let split = bytes.iter().position(|byte| *byte == b'\n');
+        let (record, sum) = bytes.split_at(split.unwrap_or(bytes.len()));
+        if sum != format!("\n{}\n", Digest::of(record)).as_bytes() {
+            return Err("its bytes do not have the digest at its end".into());
+        }
+        json::parse_into(record).map_err(|error| error.to_string())
     }
 
     /// The digest that the successor names.
@@ -71,25 +82,22 @@ pub(super) fn read_note(note: &str) -> Result<Checkpoint, String> {
         .map_err(|error: jingwei_proto::checkpoint::CheckpointError| error.to_string())
 }
 
-/// The directory of commit records and what is done with it.
+const DIR: &str = "commit";
+
+/// The commit records of a log and what is done with them.
 pub(super) struct Commits {
-    dir: PathBuf,
+    storage: Arc<dyn Storage>,
 }
 
 impl Commits {
-    pub fn new(log: &Path) -> Commits {
-        Commits {
-            dir: log.join("commit"),
-        }
+    pub fn new(storage: Arc<dyn Storage>) -> Commits {
+        Commits { storage }
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    pub fn path(&self, number: u64) -> PathBuf {
+    /// The name of a record's file.
+    pub fn name(number: u64) -> String {
         // Twelve digits keep the order of names that of numbers for thousands of years.
-        self.dir.join(format!("{number:012}"))
+        format!("{DIR}/{number:012}")
     }
 
     /// The newest record, `None` where there is none.
@@ -97,39 +105,54 @@ impl Commits {
         let Some(number) = self.numbers()?.into_iter().max() else {
             return Ok(None);
         };
-        let path = self.path(number);
-        let commit = self
-            .load(number)?
-            .ok_or_else(|| LogError::corrupt(&path, "it is gone"))?;
+        let damaged = |reason| LogError::corrupt(&*self.storage, &Commits::name(number), reason);
+        let commit = self.load(number)?.ok_or_else(|| damaged("it is gone"))?;
         if let Some(previous) = number.checked_sub(1).and_then(|n| self.load(n).transpose()) {
-            let previous = previous?;
-            if commit.previous != Some(previous.digest()) || commit.before != previous.size {
-                return Err(LogError::corrupt(
-                    &path,
-                    "it does not follow the record before it",
-                ));
-            }
+            self.check_follows(&commit, &previous?)?;
         }
         Ok(Some(commit))
     }
 
+    /// Checks that each record that is kept follows from the one before it.
+    pub fn check_chain(&self) -> Result<(), LogError> {
+        let mut numbers = self.numbers()?;
+        numbers.sort_unstable();
+        let mut before: Option<Commit> = None;
+        for number in numbers {
+            let commit = self.load(number)?;
+            if let (Some(commit), Some(before)) = (&commit, &before) {
+                self.check_follows(commit, before)?;
+            }
+            before = commit;
+        }
+        Ok(())
+    }
+
+    fn check_follows(&self, commit: &Commit, before: &Commit) -> Result<(), LogError> {
+        let follows = commit.previous == Some(before.digest()) && commit.before == before.size;
+        // Old records are removed while others read; then there is a gap.
+        if follows || commit.number != before.number + 1 {
+            return Ok(());
+        }
+        let name = Commits::name(commit.number);
+        let reason = "it does not follow the record before it";
+        Err(LogError::corrupt(&*self.storage, &name, reason))
+    }
+
     /// The stored bytes of a record, `None` where there is none.
     pub fn read(&self, number: u64) -> Result<Option<Vec<u8>>, LogError> {
-        let path = self.path(number);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(LogError::io(&path, error)),
-        }
+        let name = Commits::name(number);
+        let read = self.storage.get(&name);
+        read.map_err(|error| LogError::io(&*self.storage, &name, error))
     }
 
     fn load(&self, number: u64) -> Result<Option<Commit>, LogError> {
         let Some(bytes) = self.read(number)? else {
             return Ok(None);
         };
-        let damaged = |reason: &str| LogError::corrupt(&self.path(number), reason);
-        let commit: Commit =
-            json::parse_into(&bytes).map_err(|error| damaged(&error.to_string()))?;
+        let damaged =
+            |reason: &str| LogError::corrupt(&*self.storage, &Commits::name(number), reason);
+        let commit = Commit::parse(&bytes).map_err(|reason| damaged(&reason))?;
         let sealed = read_note(&commit.note).map_err(|reason| damaged(&reason))?;
         let consistent = commit.number == number
             && commit.before < commit.size
@@ -143,29 +166,25 @@ impl Commits {
     }
 
     /// Removes records that nothing reads any more; one that stays does no harm.
-    pub fn prune(&self, disk: &Disk, newest: u64) {
-        if let Some(old) = newest.checked_sub(KEPT) {
-            let _ = fs::metadata(self.path(old)).and_then(|_| disk.remove(&self.path(old)));
+    pub fn prune(&self, newest: u64) {
+        if let Some(old) = newest.checked_sub(KEPT).filter(|old| *old > 0) {
+            let _ = self.storage.delete(&Commits::name(old));
         }
     }
 
     /// Removes all such records, also those that a crash or a full disk left.
-    pub fn prune_all(&self, disk: &Disk, newest: u64) -> Result<(), LogError> {
+    pub fn prune_all(&self, newest: u64) -> Result<(), LogError> {
         for number in self.numbers()? {
             if number + KEPT <= newest {
-                let _ = disk.remove(&self.path(number));
+                let _ = self.storage.delete(&Commits::name(number));
             }
         }
         Ok(())
     }
 
     fn numbers(&self) -> Result<Vec<u64>, LogError> {
-        let failed = |error| LogError::io(&self.dir, error);
-        let mut numbers = Vec::new();
-        for entry in fs::read_dir(&self.dir).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
-        }
-        Ok(numbers)
+        let names = self.storage.list(DIR);
+        let names = names.map_err(|error| LogError::io(&*self.storage, DIR, error))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 }

@@ -1,8 +1,9 @@
-//! What can go wrong with a log on disk, and what it means for the caller's entries.
+//! What can go wrong with a stored log, and what it means for the caller's entries.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::Storage;
 use crate::disk::LockError;
 
 /// Why a log cannot be opened, read or finished.
@@ -73,18 +74,23 @@ pub enum LogError {
 }
 
 impl LogError {
-    pub(super) fn io(path: &Path, source: io::Error) -> LogError {
+    pub(super) fn io(storage: &dyn Storage, name: &str, source: io::Error) -> LogError {
         LogError::Io {
-            path: path.to_owned(),
+            path: storage.place(name),
             source,
         }
     }
 
-    pub(super) fn corrupt(path: &Path, reason: impl ToString) -> LogError {
+    pub(super) fn corrupt(storage: &dyn Storage, name: &str, reason: impl ToString) -> LogError {
         LogError::Corrupt {
-            path: path.to_owned(),
+            path: storage.place(name),
             reason: reason.to_string(),
         }
+    }
+
+    /// Whether what failed may still happen.
+    pub(super) fn in_doubt(&self) -> bool {
+        matches!(self, LogError::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut)
     }
 }
 

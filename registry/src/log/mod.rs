@@ -1,4 +1,5 @@
-//! A transparency log in a directory: the registry's, a replica's of it, and a node's journals.
+//! A transparency log in a directory: the registry's, a replica's of it, and a
+//! node's journals.
 //!
 //! ```text
 //! lock                    one writer at a time
@@ -38,6 +39,13 @@
 //! memory alone. Once the record stands, its checkpoint is the only one that can be published for
 //! that size, so no two roots of one size leave the process.
 //!
+//! The right edge of the tree, and the tiles and bundles that are not full, stay in the writer's
+//! memory from the moment they were checked against the committed root: what flips on the disk
+//! afterwards cannot get into a root that is signed.
+//!
+//! Where the files are is the matter of a [`Storage`]. [`Log::open`] takes a directory of this
+//! machine and locks it, [`Log::open_in`] any storage.
+//!
 //! Failures are told apart by what the caller has to do ([`AppendError`]): before the commit
 //! point the log is as it was; after it the batch is in, and [`Log::complete`] or the next open
 //! finishes the work. Nothing is published before all of it is durable.
@@ -53,9 +61,9 @@
 //! Out of scope: who may enter what (the state's matter), when to seal and with which keys (the
 //! caller's), and serving over the network.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::Digest;
@@ -68,6 +76,7 @@ mod batch;
 mod commit;
 mod error;
 mod reader;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -77,6 +86,8 @@ use commit::{Commit, Commits, read_note};
 pub use error::{AppendError, LogError};
 use reader::Head;
 pub use reader::{Items, LogReader};
+pub use storage::{File, Local, Storage};
+use tiles::{Plan, Tail};
 
 /// One entry to append.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,64 +105,69 @@ pub const MAX_BATCH: usize = 10_000;
 
 /// The writer of a log; there is one at a time.
 pub struct Log {
-    dir: PathBuf,
-    disk: Disk,
+    storage: Arc<dyn Storage>,
     commits: Commits,
     newest: Option<Commit>,
     edge: Edge,
+    tail: Tail,
     pending: Option<Pending>,
     committed: LogReader,
     published: LogReader,
-    _lock: DirLock,
+    /// The checkpoint file as this writer knows it.
+    shown: Option<Vec<u8>>,
+    _lock: Option<DirLock>,
 }
 
 /// A batch that is past its commit point, or may be.
 struct Pending {
     commit: Commit,
-    batch: Batch,
+    plan: Plan,
     edge: Edge,
     /// Whether the commit record is known to be durable.
     durable: bool,
 }
 
 impl Log {
-    /// Opens the log in `dir`, creating it if there is none, and finishes the commit that was cut
-    /// off. What is committed may be unpublished still: see [`Log::unpublished`].
+    /// Opens the log in the directory `dir`, as [`Log::open_in`] does.
     pub fn open(dir: &Path, disk: Disk, origin: &str) -> Result<Log, LogError> {
-        let commits = Commits::new(dir);
-        let failed = |error| LogError::io(dir, error);
-        disk.create_dir_all(commits.dir()).map_err(failed)?;
-        let lock = DirLock::acquire(dir)?;
-        disk.clean(dir)
-            .and_then(|()| disk.clean(commits.dir()))
-            .map_err(failed)?;
-        // A record linked just before a crash may not be durable yet, and is about to count.
-        disk.sync_directory(commits.dir()).map_err(failed)?;
+        let (local, lock) = Local::writer(dir, disk)?;
+        let mut log = Log::open_in(Arc::new(local), origin)?;
+        log._lock = Some(lock);
+        Ok(log)
+    }
+
+    /// Opens the log in `storage`, creating it if there is none, and finishes the commit that was
+    /// cut off. What is committed may be unpublished still: see [`Log::unpublished`].
+    pub fn open_in(storage: Arc<dyn Storage>, origin: &str) -> Result<Log, LogError> {
+        let commits = Commits::new(storage.clone());
         let newest = commits.newest()?;
         if let Some(commit) = &newest {
             if commit.origin != origin {
                 return Err(LogError::Origin {
-                    dir: dir.to_owned(),
+                    dir: storage.place(""),
                     expected: origin.to_owned(),
                     found: commit.origin.clone(),
                 });
             }
-            commits.prune_all(&disk, commit.number)?;
+            commits.prune_all(commit.number)?;
+            let cleaned = storage.clean(commit.number);
+            cleaned.map_err(|error| LogError::io(&*storage, "", error))?;
         }
         let empty = || Head {
             checkpoint: Checkpoint::new(origin, 0, Edge::new().root()),
             note: None,
         };
         let mut log = Log {
-            dir: dir.to_owned(),
-            disk,
             commits,
             newest: None,
             edge: Edge::new(),
+            tail: Tail::default(),
             pending: None,
-            committed: LogReader::new(dir, empty()),
-            published: LogReader::new(dir, empty()),
-            _lock: lock,
+            committed: LogReader::new(storage.clone(), empty()),
+            published: LogReader::new(storage.clone(), empty()),
+            shown: None,
+            _lock: None,
+            storage,
         };
         if let Some(commit) = newest {
             log.recover(commit)?;
@@ -178,8 +194,13 @@ impl Log {
             return Ok(self.checkpoint());
         }
         let envelopes = self.check(entries).map_err(AppendError::Refused)?;
+        self.check_unfenced()?;
         let (batch, digest) = self
             .stage(entries, envelopes)
+            .map_err(AppendError::Storage)?;
+        let tiles = self.committed.tiles();
+        let plan = tiles
+            .plan(&self.tail, &batch)
             .map_err(AppendError::Storage)?;
         let mut edge = self.edge.clone();
         batch
@@ -202,7 +223,7 @@ impl Log {
         };
         self.commit(Pending {
             commit,
-            batch,
+            plan,
             edge,
             durable: false,
         })?;
@@ -227,18 +248,20 @@ impl Log {
             return Ok(self.checkpoint());
         };
         if !pending.durable {
-            create(&self.disk, &self.commits, &pending.commit)?;
+            create(&*self.storage, &self.commits, &pending.commit)?;
             pending.durable = true;
         }
-        self.committed.tiles().write(&self.disk, &pending.batch)?;
-        if let Some(Pending { commit, edge, .. }) = self.pending.take() {
-            self.commits.prune(&self.disk, commit.number);
-            self.edge = edge;
+        self.committed.tiles().write(&pending.plan)?;
+        if let Some(Pending {
+            commit, plan, edge, ..
+        }) = self.pending.take()
+        {
+            self.committed.tiles().remove_replaced(&plan);
+            self.storage.unstage(commit.number, &commit.batch);
+            self.commits.prune(commit.number);
+            (self.edge, self.tail) = (edge, plan.tail);
             self.take_up(commit);
         }
-        // What stays staged is overwritten by the next batch, and written again by the next
-        // open, to no effect.
-        let _ = fs::File::create(staged_path(&self.dir));
         Ok(self.checkpoint())
     }
 
@@ -246,18 +269,21 @@ impl Log {
     /// the log's own. It may be the published checkpoint again, with further signatures; it
     /// cannot be an older one. Whose signatures they are is the caller's to check.
     pub fn publish(&mut self, note: &str) -> Result<(), LogError> {
-        let path = checkpoint_path(&self.dir);
         let checkpoint = read_note(note).map_err(|reason| LogError::Unpublishable { reason })?;
         self.check_committed(&checkpoint)
             .map_err(|reason| LogError::Unpublishable { reason })?;
+        // The log's own seal stands in the commit record too.
         let sealed = self.newest.as_ref().is_some_and(|own| own.note == note);
-        let written = if sealed {
-            // The commit record has it too.
-            self.disk.replace_unsynced(&path, note.as_bytes())
-        } else {
-            self.disk.replace(&path, note.as_bytes())
-        };
-        written.map_err(|error| LogError::io(&path, error))?;
+        let swapped =
+            self.storage
+                .swap(CHECKPOINT, self.shown.as_deref(), note.as_bytes(), !sealed);
+        swapped.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => LogError::Fenced {
+                path: self.storage.place(CHECKPOINT),
+            },
+            _ => LogError::io(&*self.storage, CHECKPOINT, error),
+        })?;
+        self.shown = Some(note.as_bytes().to_vec());
         self.published.publish(Head {
             checkpoint,
             note: Some(note.to_owned()),
@@ -301,19 +327,25 @@ impl Log {
 
     /// Takes up the log at its newest commit, writing what that commit's batch still lacks.
     fn recover(&mut self, commit: Commit) -> Result<(), LogError> {
-        match staged_batch(&self.dir, &commit)? {
+        let tiles = self.committed.tiles().clone();
+        match staged_batch(&*self.storage, &commit)? {
             Some(batch) => {
+                let before = Tail::load(&tiles, batch.before, batch.envelopes)?;
+                let plan = tiles.plan(&before, &batch)?;
                 // The edge is read from the tiles below, once they are all there.
                 let edge = Edge::new();
                 self.pending = Some(Pending {
                     commit,
-                    batch,
+                    plan,
                     edge,
                     durable: true,
                 });
                 self.complete()?;
             }
-            None => self.take_up(commit),
+            None => {
+                self.tail = Tail::load(&tiles, commit.size, commit.envelopes)?;
+                self.take_up(commit);
+            }
         }
         let current = self.checkpoint();
         self.committed.check_tail(current.size, &current.root)?;
@@ -321,21 +353,28 @@ impl Log {
         Ok(())
     }
 
-    /// Takes up what readers were shown last. A checkpoint file that is no note was cut off by a
-    /// power cut: what it said is published anew.
+    /// Takes up what readers were shown last. A checkpoint file that is no note, or has lost
+    /// the log's signature, was damaged: what it said is published anew.
     fn take_up_published(&mut self) -> Result<(), LogError> {
-        let path = checkpoint_path(&self.dir);
-        let note = match fs::read_to_string(&path) {
-            Ok(note) => note,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(()),
-            Err(error) => return Err(LogError::io(&path, error)),
-        };
-        let Ok(checkpoint) = read_note(&note) else {
+        let shown = self.storage.get(CHECKPOINT);
+        self.shown = shown.map_err(|error| LogError::io(&*self.storage, CHECKPOINT, error))?;
+        let note = self.shown.clone().and_then(|n| String::from_utf8(n).ok());
+        let Some((note, checkpoint)) = note.and_then(|note| {
+            let checkpoint = read_note(&note).ok()?;
+            Some((note, checkpoint))
+        }) else {
             return Ok(());
         };
         self.check_committed(&checkpoint)
-            .map_err(|reason| LogError::corrupt(&path, reason))?;
+            .map_err(|reason| LogError::corrupt(&*self.storage, CHECKPOINT, reason))?;
+        // Over the newest commit it can only be that commit's note with signatures added.
+        let newest = self
+            .newest
+            .as_ref()
+            .filter(|own| own.size == checkpoint.size);
+        if newest.is_some_and(|own| !note.starts_with(&own.note)) {
+            return Ok(());
+        }
         self.published.publish(Head {
             checkpoint,
             note: Some(note),
@@ -402,40 +441,64 @@ impl Log {
         Ok(envelopes)
     }
 
-    /// Stages the batch durably and returns what the disk gives back of it.
+    /// Finds out that another writer has committed before anything of its is touched.
+    fn check_unfenced<E>(&self) -> Result<(), AppendError<E>> {
+        let newest = self.newest.as_ref().map_or(0, |commit| commit.number);
+        let storage = AppendError::Storage;
+        if self.commits.read(newest + 1).map_err(storage)?.is_some() {
+            return Err(self.fenced(newest + 1));
+        }
+        // Gone only if another writer is a thousand commits ahead and has pruned it.
+        if newest > 0
+            && self
+                .commits
+                .read(newest)
+                .map_err(AppendError::Storage)?
+                .is_none()
+        {
+            return Err(self.fenced(newest));
+        }
+        Ok(())
+    }
+
+    fn fenced<E>(&self, number: u64) -> AppendError<E> {
+        AppendError::Fenced(LogError::Fenced {
+            path: self.storage.place(&Commits::name(number)),
+        })
+    }
+
+    /// Stages the batch durably and returns what the storage gives back of it.
     fn stage(&self, entries: &[Entry], envelopes: bool) -> Result<(Batch, Digest), LogError> {
         let number = self.newest.as_ref().map_or(1, |commit| commit.number + 1);
-        let path = staged_path(&self.dir);
-        let failed = |error| LogError::io(&path, error);
+        let failed = |error| LogError::io(&*self.storage, STAGED, error);
         let bytes = batch::encode(number, self.edge.size(), envelopes, entries);
-        self.disk.overwrite(&path, &bytes).map_err(failed)?;
-        let stored = fs::read(&path).map_err(failed)?;
-        if stored != bytes {
+        let digest = Digest::of(&bytes);
+        self.storage
+            .stage(number, &digest, &bytes)
+            .map_err(failed)?;
+        let stored = self.storage.staged(number, &digest).map_err(failed)?;
+        if stored.as_ref() != Some(&bytes) {
             return Err(LogError::corrupt(
-                &path,
+                &*self.storage,
+                STAGED,
                 "it reads back other than it was written",
             ));
         }
-        let batch = batch::decode(&stored)
-            .ok_or_else(|| LogError::corrupt(&path, "it reads back as no batch"))?;
-        Ok((batch, Digest::of(&stored)))
+        let batch = batch::decode(&bytes).ok_or_else(|| {
+            LogError::corrupt(&*self.storage, STAGED, "it reads back as no batch")
+        })?;
+        Ok((batch, digest))
     }
 
     /// The commit point. After an error that leaves it open whether the record stands, the
     /// record itself decides.
     fn commit<E>(&mut self, mut pending: Pending) -> Result<(), AppendError<E>> {
-        if let Some(newest) = &self.newest {
-            // Gone only if another writer is a thousand commits ahead and has pruned it.
-            let path = self.commits.path(newest.number);
-            if !path.exists() {
-                return Err(AppendError::Fenced(LogError::Fenced { path }));
-            }
-        }
-        match create(&self.disk, &self.commits, &pending.commit) {
+        match create(&*self.storage, &self.commits, &pending.commit) {
             Ok(()) => pending.durable = true,
             Err(error @ LogError::Fenced { .. }) => return Err(AppendError::Fenced(error)),
             Err(error) => match self.commits.read(pending.commit.number) {
-                Ok(None) => return Err(AppendError::Storage(error)),
+                // On its way it may still be, unless the storage is sure that it is not.
+                Ok(None) if !error.in_doubt() => return Err(AppendError::Storage(error)),
                 _ => {
                     self.pending = Some(pending);
                     return Err(AppendError::Unfinished(error));
@@ -447,6 +510,10 @@ impl Log {
     }
 }
 
+const CHECKPOINT: &str = "checkpoint";
+/// The place of staged batches, for messages.
+const STAGED: &str = "staged";
+
 fn unfinished<E>(error: LogError) -> AppendError<E> {
     match error {
         LogError::Fenced { .. } => AppendError::Fenced(error),
@@ -455,16 +522,18 @@ fn unfinished<E>(error: LogError) -> AppendError<E> {
 }
 
 /// Creates a commit record, or finds the same bytes there already.
-fn create(disk: &Disk, commits: &Commits, commit: &Commit) -> Result<(), LogError> {
-    let path = commits.path(commit.number);
+fn create(storage: &dyn Storage, commits: &Commits, commit: &Commit) -> Result<(), LogError> {
+    let name = Commits::name(commit.number);
     let bytes = commit.to_bytes();
-    let created = disk
-        .create_if_absent(&path, &bytes)
-        .map_err(|error| LogError::io(&path, error))?;
+    let created = storage
+        .create(&name, &bytes)
+        .map_err(|error| LogError::io(storage, &name, error))?;
     match created {
         Created::New => Ok(()),
         Created::Existed if commits.read(commit.number)?.as_ref() == Some(&bytes) => Ok(()),
-        Created::Existed => Err(LogError::Fenced { path }),
+        Created::Existed => Err(LogError::Fenced {
+            path: storage.place(&name),
+        }),
     }
 }
 
@@ -480,24 +549,12 @@ fn check_seal(checkpoint: &Checkpoint, note: &str) -> Result<(), String> {
     }
 }
 
-fn checkpoint_path(dir: &Path) -> PathBuf {
-    dir.join("checkpoint")
-}
-
-fn staged_path(dir: &Path) -> PathBuf {
-    dir.join("staged")
-}
-
 /// The staged batch, if it is the one that `commit` took in.
-fn staged_batch(dir: &Path, commit: &Commit) -> Result<Option<Batch>, LogError> {
-    let path = staged_path(dir);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(LogError::io(&path, error)),
-    };
-    if Digest::of(&bytes) != commit.batch {
-        return Ok(None);
-    }
-    Ok(batch::decode(&bytes).filter(|batch| batch.number == commit.number))
+fn staged_batch(storage: &dyn Storage, commit: &Commit) -> Result<Option<Batch>, LogError> {
+    let staged = storage.staged(commit.number, &commit.batch);
+    let staged = staged.map_err(|error| LogError::io(storage, STAGED, error))?;
+    let own = staged.filter(|bytes| Digest::of(bytes) == commit.batch);
+    Ok(own
+        .and_then(|bytes| batch::decode(&bytes))
+        .filter(|batch| batch.number == commit.number))
 }

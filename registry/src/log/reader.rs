@@ -1,19 +1,17 @@
 //! Reading a log while somebody writes it: entries, envelopes, tiles and proofs.
 
-use std::fs;
-use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::Digest;
 use jingwei_proto::merkle::{self, Edge, HashReader, empty_root, leaf_hash};
-use jingwei_proto::tile::{TileKind, TilePath, TileReadError, TileReader, WIDTH};
+use jingwei_proto::tile::{TileKind, TilePath, TileReadError, TileReader, WIDTH, bundles};
 
 use super::commit::{Commits, read_note};
 use super::tiles::Tiles;
-use super::{LogError, staged_batch};
+use super::{CHECKPOINT, Local, LogError, Storage, staged_batch};
 
 /// What is published: size and root with the note that says so. They change together.
 #[derive(Debug)]
@@ -26,66 +24,71 @@ pub(super) struct Head {
 /// appends. It sees what is published, nothing else.
 #[derive(Debug, Clone)]
 pub struct LogReader {
-    dir: PathBuf,
+    storage: Arc<dyn Storage>,
     tiles: Tiles,
     head: Arc<RwLock<Arc<Head>>>,
 }
 
 impl LogReader {
-    pub(super) fn new(dir: &Path, head: Head) -> LogReader {
+    pub(super) fn new(storage: Arc<dyn Storage>, head: Head) -> LogReader {
         LogReader {
-            dir: dir.to_owned(),
-            tiles: Tiles::new(dir),
+            tiles: Tiles::new(storage.clone()),
+            storage,
             head: Arc::new(RwLock::new(Arc::new(head))),
         }
     }
 
-    /// A view of the log in `dir` as its newest published checkpoint has it, without locking or
-    /// changing anything: for who looks at a log that another process may be writing. Which log
-    /// it is, the checkpoint's origin says; that of an empty log is empty.
+    /// A view of the log in the directory `dir`, as [`LogReader::of`] gives it.
     pub fn open(dir: &Path) -> Result<LogReader, LogError> {
-        let path = dir.join("checkpoint");
-        let head = match fs::read_to_string(&path) {
-            Ok(note) => {
-                let checkpoint =
-                    read_note(&note).map_err(|reason| LogError::corrupt(&path, reason))?;
+        LogReader::of(Arc::new(Local::reader(dir)))
+    }
+
+    /// A view of the log in `storage` as its newest published checkpoint has it, without locking
+    /// or changing anything: for who looks at a log that another process may be writing. Which
+    /// log it is, the checkpoint's origin says; that of an empty log is empty.
+    pub fn of(storage: Arc<dyn Storage>) -> Result<LogReader, LogError> {
+        let damaged = |reason: String| LogError::corrupt(&*storage, CHECKPOINT, reason);
+        let stored = storage.get(CHECKPOINT);
+        let stored = stored.map_err(|error| LogError::io(&*storage, CHECKPOINT, error))?;
+        let head = match stored {
+            Some(bytes) => {
+                let note = String::from_utf8(bytes).map_err(|error| damaged(error.to_string()))?;
                 Head {
-                    checkpoint,
+                    checkpoint: read_note(&note).map_err(damaged)?,
                     note: Some(note),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Head {
+            None => Head {
                 checkpoint: Checkpoint::new("", 0, empty_root()),
                 note: None,
             },
-            Err(error) => return Err(LogError::io(&path, error)),
         };
-        Ok(LogReader::new(dir, head))
+        Ok(LogReader::new(storage, head))
     }
 
     /// The first entry's envelope, read without knowing the log's origin: it may be the root
     /// document, which says what the origin is. Also found where the first commit was cut off
     /// before its bundle was written.
-    pub fn first_envelope(dir: &Path) -> Result<Vec<u8>, LogError> {
+    pub fn first_envelope(storage: &Arc<dyn Storage>) -> Result<Vec<u8>, LogError> {
         let first = TilePath {
             kind: TileKind::Envelopes,
             index: 0,
             width: 1,
         };
-        if let Some(bytes) = Tiles::new(dir).find(&first)? {
+        if let Some(bytes) = Tiles::new(storage.clone()).find(&first)? {
             let length = bytes.len().min(4);
             return Ok(bytes[length..].to_vec());
         }
-        let commit = Commits::new(dir).newest()?;
+        let commit = Commits::new(storage.clone()).newest()?;
         let batch = commit
-            .map(|commit| staged_batch(dir, &commit))
+            .map(|commit| staged_batch(&**storage, &commit))
             .transpose()?
             .flatten();
         batch
             .filter(|batch| batch.before == 0)
             .and_then(|batch| batch.entries.into_iter().next()?.envelope)
             .ok_or_else(|| LogError::Empty {
-                dir: dir.to_owned(),
+                dir: storage.place(""),
             })
     }
 
@@ -117,7 +120,7 @@ impl LogReader {
     /// The published checkpoint as the signed note; [`LogError::Empty`] before the first entry.
     pub fn checkpoint_note(&self) -> Result<String, LogError> {
         self.head().note.clone().ok_or_else(|| LogError::Empty {
-            dir: self.dir.clone(),
+            dir: self.storage.place(""),
         })
     }
 
@@ -177,20 +180,71 @@ impl LogReader {
         merkle::consistency_proof(&reader, old, new).map_err(|error| self.unread(error))
     }
 
-    /// Recomputes the tree from all entries and compares it with the published root.
+    /// Reads the whole log and checks that it is of a piece: the entries yield the hashes of every
+    /// tile and the root, and the commit records that are kept follow from each other. It holds a
+    /// bundle and a tile in memory at a time.
     pub fn audit(&self) -> Result<(), LogError> {
         let checkpoint = self.checkpoint();
+        Commits::new(self.storage.clone()).check_chain()?;
         let mut edge = Edge::new();
-        for leaf in self.leaves(0..checkpoint.size)? {
-            edge.push(leaf_hash(&leaf?));
+        let entries = |path: TilePath| -> Result<Vec<Digest>, LogError> {
+            let entries = self.tiles.entries(&path)?;
+            Ok(entries.iter().map(|entry| leaf_hash(entry)).collect())
+        };
+        // The hashes that the tiles of each level must have: of the entries, or of the tiles below.
+        let mut below = Vec::new();
+        for level in 0..8 {
+            let kind = TileKind::Hash { level };
+            let mut above = Vec::new();
+            for path in bundles(kind, 0, checkpoint.size) {
+                let expected = if level == 0 {
+                    let kind = TileKind::Entries;
+                    entries(TilePath { kind, ..path })?
+                } else {
+                    let start = path.index as usize * usize::from(WIDTH);
+                    below[start..start + usize::from(path.width)].to_vec()
+                };
+                if self.tiles.hashes(&path)? != expected {
+                    return Err(self
+                        .tiles
+                        .corrupt(&path, "its hashes are not those of the entries"));
+                }
+                if level == 0 {
+                    expected.iter().for_each(|hash| edge.push(*hash));
+                }
+                if path.is_full() {
+                    let mut tile = Edge::new();
+                    expected.iter().for_each(|hash| tile.push(*hash));
+                    above.push(tile.root());
+                }
+            }
+            below = above;
         }
         if edge.root() == checkpoint.root {
             return Ok(());
         }
         Err(LogError::corrupt(
-            &self.dir.join("tile/entries"),
+            &*self.storage,
+            "tile/entries",
             "the entries do not yield the published root",
         ))
+    }
+
+    /// Checks that every envelope `fits` its entry.
+    pub fn audit_envelopes(&self, fits: impl Fn(&[u8], &[u8]) -> bool) -> Result<(), LogError> {
+        let size = self.size();
+        for path in bundles(TileKind::Envelopes, 0, size) {
+            let start = path.index * u64::from(WIDTH);
+            let range = start..start + u64::from(path.width);
+            for (leaf, envelope) in self.leaves(range.clone())?.zip(self.envelopes(range)?) {
+                if !fits(&leaf?, &envelope?) {
+                    return Err(self
+                        .tiles
+                        .corrupt(&path, "an envelope is not that of its entry"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks the right edge: that the stored tiles yield `root`, and that the last entries are
@@ -212,16 +266,16 @@ impl LogReader {
                 .map(|entry| leaf_hash(entry))
                 .collect::<Vec<_>>()
         {
-            return Err(LogError::corrupt(
-                &self.tiles.file(&tile),
-                "its hashes are not those of the entries",
-            ));
+            return Err(self
+                .tiles
+                .corrupt(&tile, "its hashes are not those of the entries"));
         }
         let reader = TileReader::new(size, |path: &TilePath| self.tiles.get(path));
         let stored = merkle::root(&reader, size).map_err(|error| self.unread(error))?;
         if stored != *root {
             return Err(LogError::corrupt(
-                &self.dir.join("tile"),
+                &*self.storage,
+                "tile",
                 "the tiles do not yield the committed root",
             ));
         }
@@ -248,9 +302,7 @@ impl LogReader {
     fn unread(&self, error: TileReadError<LogError>) -> LogError {
         match error {
             TileReadError::Fetch { error, .. } => error,
-            TileReadError::Malformed { path, error } => {
-                LogError::corrupt(&self.tiles.file(&path), error)
-            }
+            TileReadError::Malformed { path, error } => self.tiles.corrupt(&path, error),
             TileReadError::Absent { index, size, .. } => LogError::Beyond { asked: index, size },
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fs;
 
 use jingwei_proto::key::SecretKey;
 use jingwei_proto::merkle::{verify_consistency, verify_inclusion};
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod faults;
+mod matrix;
 
 const ORIGIN: &str = "jingwei/test-0000000000000000/registry/1";
 
@@ -259,7 +261,8 @@ fn one_writer_and_one_origin() {
     let seen = LogReader::open(dir.path()).unwrap();
     assert_eq!(seen.checkpoint(), log.reader().checkpoint());
     assert_eq!(
-        LogReader::first_envelope(dir.path()).unwrap(),
+        LogReader::first_envelope(&(Arc::new(Local::reader(dir.path())) as Arc<dyn Storage>))
+            .unwrap(),
         b"envelope of 0"
     );
     drop(log);

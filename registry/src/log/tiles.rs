@@ -1,8 +1,6 @@
-//! The log's tiles and bundles as files: read, cut to a smaller width, written for a batch.
+//! The log's tiles and bundles as files: read, cut to a smaller width, made of a batch.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::merkle::{Edge, leaf_hash};
@@ -11,26 +9,24 @@ use jingwei_proto::tile::{
     parse_hashes,
 };
 
-use super::LogError;
 use super::batch::Batch;
-use crate::disk::{Disk, Group};
+use super::{File, LogError, Storage};
 
-/// The tiles under a log's directory. Every file there is final: tiles are written only after
-/// the commit point, so one path never has two contents.
+/// The tiles of a log. Every file of them is final: tiles are written only after the commit
+/// point, so one path never has two contents.
 #[derive(Debug, Clone)]
 pub(super) struct Tiles {
-    dir: PathBuf,
+    storage: Arc<dyn Storage>,
 }
 
 impl Tiles {
-    pub fn new(log: &Path) -> Tiles {
-        Tiles {
-            dir: log.to_owned(),
-        }
+    pub fn new(storage: Arc<dyn Storage>) -> Tiles {
+        Tiles { storage }
     }
 
-    pub fn file(&self, path: &TilePath) -> PathBuf {
-        self.dir.join(path.to_string())
+    /// An error about a tile that is not what it should be.
+    pub fn corrupt(&self, path: &TilePath, reason: impl ToString) -> LogError {
+        LogError::corrupt(&*self.storage, &path.to_string(), reason)
     }
 
     /// A tile's bytes, cut from a wider one where it is not stored itself; `None` where neither
@@ -42,7 +38,7 @@ impl Tiles {
         // The full tile comes last too: a partial may vanish between listing and reading it,
         // and only because the full one has appeared.
         let wider = std::iter::once(path.full())
-            .chain(self.partials(path))
+            .chain(self.partials(path)?)
             .chain(std::iter::once(path.full()));
         for wider in wider.filter(|wider| wider.width > path.width) {
             if let Some(bytes) = self.read(&wider)? {
@@ -55,65 +51,68 @@ impl Tiles {
     /// As [`Tiles::find`], for a tile that must be there.
     pub fn get(&self, path: &TilePath) -> Result<Vec<u8>, LogError> {
         self.find(path)?
-            .ok_or_else(|| LogError::corrupt(&self.file(path), "it is missing"))
+            .ok_or_else(|| self.corrupt(path, "it is missing"))
     }
 
     /// The hashes of a hash tile that must be there.
     pub fn hashes(&self, path: &TilePath) -> Result<Vec<Digest>, LogError> {
-        parse_hashes(&self.get(path)?, path.width)
-            .map_err(|error| LogError::corrupt(&self.file(path), error))
+        parse_hashes(&self.get(path)?, path.width).map_err(|error| self.corrupt(path, error))
     }
 
     /// The entries of a bundle that must be there.
     pub fn entries(&self, path: &TilePath) -> Result<Vec<Vec<u8>>, LogError> {
         let bytes = self.get(path)?;
         let entries = decode_bundle(path.kind, &bytes, path.width)
-            .map_err(|error| LogError::corrupt(&self.file(path), error))?;
+            .map_err(|error| self.corrupt(path, error))?;
         Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
     }
 
-    /// Writes the tiles and bundles that `batch` adds or widens, durably. Repeating it writes
-    /// the same bytes again.
-    pub fn write(&self, disk: &Disk, batch: &Batch) -> Result<(), LogError> {
+    /// What the files are that `batch` adds or widens. `tail` are the tiles before it that are
+    /// not full; nothing else is read.
+    pub fn plan(&self, tail: &Tail, batch: &Batch) -> Result<Plan, LogError> {
         let after = batch.before + batch.entries.len() as u64;
-        let mut writer = Writer {
+        let mut planner = Planner {
             tiles: self,
-            disk,
-            group: disk.group(&self.dir),
-            filled: Vec::new(),
+            old: tail,
+            plan: Plan::default(),
         };
-        writer.hashes(batch, after)?;
+        planner.hashes(batch, after)?;
         let leaves = batch.entries.iter().map(|entry| &entry.leaf[..]);
-        writer.bundles(TileKind::Entries, batch.before, after, leaves)?;
+        planner.bundles(TileKind::Entries, batch.before, after, leaves)?;
         if batch.envelopes {
             let envelopes = batch
                 .entries
                 .iter()
                 .map(|entry| entry.envelope.as_deref().unwrap_or_default());
-            writer.bundles(TileKind::Envelopes, batch.before, after, envelopes)?;
+            planner.bundles(TileKind::Envelopes, batch.before, after, envelopes)?;
         }
-        let Writer { group, filled, .. } = writer;
-        group
-            .finish()
-            .map_err(|error| LogError::io(&self.dir, error))?;
-        // Only now, when the full tiles are durable, may what they replace go.
-        filled
-            .iter()
-            .for_each(|path| self.remove_partials(disk, path));
-        Ok(())
+        Ok(planner.plan)
+    }
+
+    /// Writes what was planned, durably. Repeating it writes the same bytes again.
+    pub fn write(&self, plan: &Plan) -> Result<(), LogError> {
+        let put = self.storage.put(&plan.files);
+        put.map_err(|error| LogError::io(&*self.storage, "tile", error))
+    }
+
+    /// Removes the partial forms of the tiles that were filled, as far as the storage lets it:
+    /// those that stay are still true. Only once what was planned is written.
+    pub fn remove_replaced(&self, plan: &Plan) {
+        for path in &plan.filled {
+            for partial in self.partials(path).unwrap_or_default() {
+                let _ = self.storage.delete(&partial.to_string());
+            }
+        }
     }
 
     fn read(&self, path: &TilePath) -> Result<Option<Vec<u8>>, LogError> {
-        let file = self.file(path);
-        match fs::read(&file) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(LogError::io(&file, error)),
-        }
+        let name = path.to_string();
+        let read = self.storage.get(&name);
+        read.map_err(|error| LogError::io(&*self.storage, &name, error))
     }
 
     fn cut(&self, from: &TilePath, bytes: &[u8], width: u16) -> Result<Vec<u8>, LogError> {
-        let damaged = |error| LogError::corrupt(&self.file(from), error);
+        let damaged = |error| self.corrupt(from, error);
         let keep = usize::from(width);
         if let TileKind::Hash { .. } = from.kind {
             let hashes = parse_hashes(bytes, from.width).map_err(damaged)?;
@@ -123,42 +122,63 @@ impl Tiles {
         encode_bundle(from.kind, &entries[..keep]).map_err(damaged)
     }
 
-    /// The directory of a tile's partial forms.
-    fn partial_dir(&self, path: &TilePath) -> PathBuf {
-        let mut dir = self.file(&path.full()).into_os_string();
-        dir.push(".p");
-        dir.into()
-    }
-
     /// The stored partial forms of a tile.
-    fn partials(&self, path: &TilePath) -> Vec<TilePath> {
-        let Ok(dir) = fs::read_dir(self.partial_dir(path)) else {
-            return Vec::new();
-        };
-        dir.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .map(|width| TilePath { width, ..*path })
-            .collect()
+    fn partials(&self, path: &TilePath) -> Result<Vec<TilePath>, LogError> {
+        let dir = format!("{}.p", path.full());
+        let names = self.storage.list(&dir);
+        let names = names.map_err(|error| LogError::io(&*self.storage, &dir, error))?;
+        let widths = names.iter().filter_map(|name| name.parse().ok());
+        Ok(widths.map(|width| TilePath { width, ..*path }).collect())
     }
+}
 
-    /// Removes the partial forms of a full tile, as far as the disk lets it: those that stay
-    /// are still true.
-    fn remove_partials(&self, disk: &Disk, path: &TilePath) {
-        for partial in self.partials(path) {
-            let _ = disk.remove(&self.file(&partial));
+/// The tiles and bundles of a log's right edge that are not full.
+#[derive(Debug, Default)]
+pub(super) struct Tail(Vec<(TilePath, Vec<u8>)>);
+
+impl Tail {
+    /// Of the stored log of this size. It is to be checked against the root before use.
+    pub fn load(tiles: &Tiles, size: u64, envelopes: bool) -> Result<Tail, LogError> {
+        let mut tail = Vec::new();
+        let mut kinds = vec![TileKind::Entries];
+        kinds.extend(envelopes.then_some(TileKind::Envelopes));
+        kinds.extend((0..8).map(|level| TileKind::Hash { level }));
+        for kind in kinds {
+            let shift = match kind {
+                TileKind::Hash { level } => 8 * (u32::from(level) + 1),
+                TileKind::Entries | TileKind::Envelopes => 8,
+            };
+            let index = size.checked_shr(shift).unwrap_or(0);
+            if let Some(path) = TilePath::in_log(kind, index, size) {
+                tail.push((path, tiles.get(&path)?));
+            }
         }
-        let _ = fs::remove_dir(self.partial_dir(path));
+        Ok(Tail(tail))
+    }
+
+    /// The tile of which `wider` is to be a wider form, and its bytes.
+    fn find(&self, wider: &TilePath) -> Option<&(TilePath, Vec<u8>)> {
+        let same = |path: &TilePath| (path.kind, path.index) == (wider.kind, wider.index);
+        self.0.iter().find(|(path, _)| same(path))
     }
 }
 
-/// The files of one batch on their way to the disk.
-struct Writer<'a> {
-    tiles: &'a Tiles,
-    disk: &'a Disk,
-    group: Group<'a>,
+/// The files that a batch makes.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    files: Vec<File>,
     filled: Vec<TilePath>,
+    /// The tail once they are written.
+    pub tail: Tail,
 }
 
-impl Writer<'_> {
+struct Planner<'a> {
+    tiles: &'a Tiles,
+    old: &'a Tail,
+    plan: Plan,
+}
+
+impl Planner<'_> {
     fn hashes(&mut self, batch: &Batch, after: u64) -> Result<(), LogError> {
         let leaves = batch.entries.iter().map(|entry| leaf_hash(&entry.leaf));
         // New hashes of one level of tiles; below it fill those of the next.
@@ -170,8 +190,9 @@ impl Writer<'_> {
                 level += 1;
                 fresh = std::mem::take(&mut roots).into_iter();
             }
-            let mut hashes = match TilePath::in_log(path.kind, path.index, batch.before) {
-                Some(old) => self.tiles.hashes(&old)?,
+            let mut hashes = match self.old.find(&path) {
+                Some((old, bytes)) => parse_hashes(bytes, old.width)
+                    .map_err(|error| self.tiles.corrupt(old, error))?,
                 None => Vec::new(),
             };
             hashes.extend(fresh.by_ref().take(usize::from(path.width) - hashes.len()));
@@ -180,9 +201,22 @@ impl Writer<'_> {
                 hashes.iter().for_each(|hash| edge.push(*hash));
                 roots.push(edge.root());
             }
-            self.put(&path, &encode_hashes(&hashes))?;
+            self.add(path, encode_hashes(&hashes));
         }
+        self.keep_higher(batch.before, after);
         Ok(())
+    }
+
+    /// Tiles of higher levels that the batch does not touch stay in the tail.
+    fn keep_higher(&mut self, before: u64, after: u64) {
+        let touched: Vec<TilePath> = hash_tiles(before, after).collect();
+        let same = |a: &TilePath, b: &TilePath| (a.kind, a.index) == (b.kind, b.index);
+        for (path, bytes) in &self.old.0 {
+            let hash = matches!(path.kind, TileKind::Hash { .. });
+            if hash && !touched.iter().any(|other| same(path, other)) {
+                self.plan.tail.0.push((*path, bytes.clone()));
+            }
+        }
     }
 
     fn bundles<'e>(
@@ -194,34 +228,28 @@ impl Writer<'_> {
     ) -> Result<(), LogError> {
         for path in bundles(kind, before, after) {
             // Bundles are concatenations: what is stored is the beginning of what is to be.
-            let (mut bytes, width) = match TilePath::in_log(kind, path.index, before) {
-                Some(old) => (self.tiles.get(&old)?, old.width),
+            let (mut bytes, width) = match self.old.find(&path) {
+                Some((old, bytes)) => (bytes.clone(), old.width),
                 None => (Vec::new(), 0),
             };
             let added: Vec<&[u8]> = fresh
                 .by_ref()
                 .take(usize::from(path.width - width))
                 .collect();
-            let added = encode_bundle(kind, &added)
-                .map_err(|error| LogError::corrupt(&self.tiles.file(&path), error))?;
+            let added =
+                encode_bundle(kind, &added).map_err(|error| self.tiles.corrupt(&path, error))?;
             bytes.extend(added);
-            self.put(&path, &bytes)?;
+            self.add(path, bytes);
         }
         Ok(())
     }
 
-    fn put(&mut self, path: &TilePath, bytes: &[u8]) -> Result<(), LogError> {
-        let file = self.tiles.file(path);
-        let dir = file.parent().unwrap_or(&file);
-        self.disk
-            .create_dir_all(dir)
-            .map_err(|error| LogError::io(dir, error))?;
-        self.group
-            .replace(&file, bytes)
-            .map_err(|error| LogError::io(&file, error))?;
+    fn add(&mut self, path: TilePath, bytes: Vec<u8>) {
         if path.is_full() {
-            self.filled.push(*path);
+            self.plan.filled.push(path);
+        } else {
+            self.plan.tail.0.push((path, bytes.clone()));
         }
-        Ok(())
+        self.plan.files.push((path.to_string(), bytes));
     }
 }

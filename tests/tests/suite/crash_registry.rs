@@ -14,13 +14,15 @@ use jingwei_tests::reading::LogFiles;
 use jingwei_tests::seeded::Seeded;
 use tokio::sync::Notify;
 
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 200;
 /// More than the rounds use up.
-const STATEMENTS: usize = 6_500;
+const STATEMENTS: usize = 14_000;
 /// Statements on their way at once.
-const CLIENTS: usize = 64;
+const CLIENTS: usize = 24;
 /// Acknowledged in a round before it is killed, on average.
-const ENOUGH: usize = 100;
+const ENOUGH: usize = 28;
+/// Acknowledged before the last kill, at the least: the rounds are worth something only under load.
+const LOAD: usize = 5_000;
 
 /// What the registry has acknowledged, and what is still to be submitted.
 #[derive(Default)]
@@ -117,6 +119,11 @@ fn what_the_registry_acknowledged_survives_kill_9() {
         }
         one_round(&mut federation, &load, &mut random);
     }
+    let counted = load.acknowledged();
+    assert!(
+        (LOAD..STATEMENTS).contains(&counted),
+        "{counted} acknowledgements over {ROUNDS} kills"
+    );
     finish(&mut federation, &load);
 }
 
@@ -132,7 +139,7 @@ fn one_round(federation: &mut Federation, load: &Arc<Load>, random: &mut Seeded)
     while load.acknowledged() <= enough {
         runtime().block_on(load.acknowledgement.notified());
     }
-    std::thread::sleep(random.millis(20));
+    std::thread::sleep(random.millis(8));
     federation.registry.kill9();
     load.over.store(true, Ordering::SeqCst);
     for client in clients {

@@ -1,6 +1,7 @@
 //! The fault matrix: a script of appends with its n-th step failing, for every n, in every way.
 
 use std::collections::BTreeMap;
+
 use std::sync::Arc;
 
 use super::*;
@@ -47,7 +48,7 @@ impl Caller {
         let root = *self.roots.entry(checkpoint.size).or_insert(checkpoint.root);
         assert_eq!(root, checkpoint.root);
         let published =
-            read_note(&fs::read_to_string(log.dir.join("checkpoint")).unwrap()).unwrap();
+            read_note(&fs::read_to_string(log.storage.place("checkpoint")).unwrap()).unwrap();
         let root = *self.roots.entry(published.size).or_insert(published.root);
         assert_eq!(root, published.root);
         let reader = log.reader();
