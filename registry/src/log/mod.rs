@@ -61,7 +61,6 @@
 //! Out of scope: who may enter what (the state's matter), when to seal and with which keys (the
 //! caller's), and serving over the network.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,6 +75,7 @@ mod batch;
 mod commit;
 mod error;
 mod reader;
+mod shown;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -86,6 +86,7 @@ use commit::{Commit, Commits, read_note};
 pub use error::{AppendError, LogError};
 use reader::Head;
 pub use reader::{Items, LogReader};
+use shown::{CHECKPOINT, Shown};
 pub use storage::{File, Local, Storage};
 use tiles::{Plan, Tail};
 
@@ -113,8 +114,7 @@ pub struct Log {
     pending: Option<Pending>,
     committed: LogReader,
     published: LogReader,
-    /// The checkpoint file as this writer knows it.
-    shown: Option<Vec<u8>>,
+    shown: Shown,
     _lock: Option<DirLock>,
 }
 
@@ -165,7 +165,7 @@ impl Log {
             pending: None,
             committed: LogReader::new(storage.clone(), empty()),
             published: LogReader::new(storage.clone(), empty()),
-            shown: None,
+            shown: Shown::load(storage.clone())?,
             _lock: None,
             storage,
         };
@@ -274,16 +274,7 @@ impl Log {
             .map_err(|reason| LogError::Unpublishable { reason })?;
         // The log's own seal stands in the commit record too.
         let sealed = self.newest.as_ref().is_some_and(|own| own.note == note);
-        let swapped =
-            self.storage
-                .swap(CHECKPOINT, self.shown.as_deref(), note.as_bytes(), !sealed);
-        swapped.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => LogError::Fenced {
-                path: self.storage.place(CHECKPOINT),
-            },
-            _ => LogError::io(&*self.storage, CHECKPOINT, error),
-        })?;
-        self.shown = Some(note.as_bytes().to_vec());
+        self.shown.replace(note, !sealed)?;
         self.published.publish(Head {
             checkpoint,
             note: Some(note.to_owned()),
@@ -356,9 +347,8 @@ impl Log {
     /// Takes up what readers were shown last. A checkpoint file that is no note, or has lost
     /// the log's signature, was damaged: what it said is published anew.
     fn take_up_published(&mut self) -> Result<(), LogError> {
-        let shown = self.storage.get(CHECKPOINT);
-        self.shown = shown.map_err(|error| LogError::io(&*self.storage, CHECKPOINT, error))?;
-        let note = self.shown.clone().and_then(|n| String::from_utf8(n).ok());
+        let shown = self.shown.content().map(<[u8]>::to_vec);
+        let note = shown.and_then(|bytes| String::from_utf8(bytes).ok());
         let Some((note, checkpoint)) = note.and_then(|note| {
             let checkpoint = read_note(&note).ok()?;
             Some((note, checkpoint))
@@ -510,7 +500,6 @@ impl Log {
     }
 }
 
-const CHECKPOINT: &str = "checkpoint";
 /// The place of staged batches, for messages.
 const STAGED: &str = "staged";
 

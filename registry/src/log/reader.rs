@@ -10,8 +10,9 @@ use jingwei_proto::merkle::{self, Edge, HashReader, empty_root, leaf_hash};
 use jingwei_proto::tile::{TileKind, TilePath, TileReadError, TileReader, WIDTH, bundles};
 
 use super::commit::{Commits, read_note};
+use super::shown::CHECKPOINT;
 use super::tiles::Tiles;
-use super::{CHECKPOINT, Local, LogError, Storage, staged_batch};
+use super::{Local, LogError, Storage, staged_batch};
 
 /// What is published: size and root with the note that says so. They change together.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
+use std::io;
 
 use jingwei_proto::key::SecretKey;
 use jingwei_proto::merkle::{verify_consistency, verify_inclusion};

@@ -1,7 +1,6 @@
 //! The fault matrix: a script of appends with its n-th step failing, for every n, in every way.
 
 use std::collections::BTreeMap;
-
 use std::sync::Arc;
 
 use super::*;
