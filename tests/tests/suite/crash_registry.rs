@@ -14,14 +14,18 @@ use jingwei_tests::reading::LogFiles;
 use jingwei_tests::seeded::Seeded;
 use tokio::sync::Notify;
 
-const ROUNDS: usize = 200;
-/// More than the rounds use up.
-const STATEMENTS: usize = 14_000;
+/// Registries that are killed side by side. Each start reads the whole log, so that several short
+/// logs take less time than a long one.
+const REGISTRIES: u64 = 4;
+/// Kills of each, amid its work.
+const ROUNDS: usize = 50;
+/// More than the rounds of one registry use up.
+const STATEMENTS: usize = 3_500;
 /// Statements on their way at once.
 const CLIENTS: usize = 24;
 /// Acknowledged in a round before it is killed, on average.
 const ENOUGH: usize = 28;
-/// Acknowledged before the last kill, at the least: the rounds are worth something only under load.
+/// Acknowledged before the last kills, at the least: the rounds are worth something only under load.
 const LOAD: usize = 5_000;
 
 /// What the registry has acknowledged, and what is still to be submitted.
@@ -82,6 +86,19 @@ impl Load {
 
 #[test]
 fn what_the_registry_acknowledged_survives_kill_9() {
+    let acknowledged: usize = std::thread::scope(|scope| {
+        let registries = (0..REGISTRIES).map(|seed| scope.spawn(move || killed(seed)));
+        let registries: Vec<_> = registries.collect();
+        let counts = registries.into_iter().map(|one| one.join().unwrap());
+        counts.sum()
+    });
+    let kills = REGISTRIES as usize * ROUNDS;
+    println!("{acknowledged} acknowledgements before the last of {kills} kills");
+    assert!(acknowledged >= LOAD, "only {acknowledged} acknowledgements");
+}
+
+/// All rounds of one registry; returns what it has acknowledged before the last kill.
+fn killed(seed: u64) -> usize {
     let mut federation = Federation::start();
     let agents: Vec<Agent> = (0..4u8)
         .map(|n| Agent::new(&federation.registry, &format!("a{n}"), n + 1))
@@ -95,7 +112,7 @@ fn what_the_registry_acknowledged_survives_kill_9() {
     let statements: Vec<Envelope> = (0..STATEMENTS)
         .map(|n| agents[n % 4].dataset(&format!("d{n}")))
         .collect();
-    let mut random = Seeded::new(0x0de5_1a7e);
+    let mut random = Seeded::new(0x0de5_1a7e + seed);
     let mut waiting: Vec<usize> = (0..STATEMENTS).collect();
     for at in (1..waiting.len()).rev() {
         waiting.swap(at, random.below(at + 1));
@@ -120,11 +137,9 @@ fn what_the_registry_acknowledged_survives_kill_9() {
         one_round(&mut federation, &load, &mut random);
     }
     let counted = load.acknowledged();
-    assert!(
-        (LOAD..STATEMENTS).contains(&counted),
-        "{counted} acknowledgements over {ROUNDS} kills"
-    );
+    assert!(counted < STATEMENTS, "the rounds ran out of statements");
     finish(&mut federation, &load);
+    counted
 }
 
 fn one_round(federation: &mut Federation, load: &Arc<Load>, random: &mut Seeded) {
@@ -148,7 +163,6 @@ fn one_round(federation: &mut Federation, load: &Arc<Load>, random: &mut Seeded)
 }
 
 fn finish(federation: &mut Federation, load: &Arc<Load>) {
-    let rounds = load.acknowledged();
     federation.registry.start();
     load.over.store(false, Ordering::SeqCst);
     let submitter = federation.registry.submitter();
@@ -164,7 +178,6 @@ fn finish(federation: &mut Federation, load: &Arc<Load>) {
         (books.waiting.len(), books.acknowledged.len()),
         (0, STATEMENTS)
     );
-    println!("{rounds} acknowledgements before the last of {ROUNDS} kills, {STATEMENTS} in all");
 
     let log = LogFiles::read(&federation.registry.dir.join("log"));
     // The root, four agencies, and each statement once.
