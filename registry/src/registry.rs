@@ -5,6 +5,7 @@
 //! DIR/root-keys/N.pem      the root keys, to be moved elsewhere
 //! DIR/keys/                log.pem, cosigner.pem and the TLS identity of the first root
 //! DIR/keys/N/              those that root N brought in anew
+//! DIR/keys/shown           what readers were shown: an old copy of the log is found out by it
 //! DIR/log/                 the log: durable truth
 //! DIR/index/               sled: rebuilt when it is missing
 //! ```
@@ -75,9 +76,11 @@ impl Paths {
         Arc::new(Local::reader(&self.log()))
     }
 
-    /// The log, for its one writer.
+    /// The log, for its one writer: what it shows is remembered beside its key.
     fn open_log(&self, disk: Disk, origin: &str) -> Result<Log, LogError> {
-        Log::open(&self.log(), disk, origin)
+        let mut log = Log::open(&self.log(), disk.clone(), origin)?;
+        log.remember(&self.shown(), disk)?;
+        Ok(log)
     }
 
     /// The configuration.
@@ -103,6 +106,11 @@ impl Paths {
     /// The key that dates them.
     pub fn cosigner_key(&self) -> PathBuf {
         self.keys().join("cosigner.pem")
+    }
+
+    /// What readers of the log were shown.
+    pub fn shown(&self) -> PathBuf {
+        self.keys().join("shown")
     }
 
     /// The log.

@@ -39,6 +39,19 @@ pub fn command(name: &str) -> Command {
     command
 }
 
+/// Copies a directory and all that is in it, modes included.
+pub fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("a directory entry");
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy_dir(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).expect("room for a copy")),
+        }
+    }
+}
+
 /// What a command printed and how it ended.
 #[derive(Debug, Clone)]
 pub struct Ran {

@@ -48,6 +48,21 @@ pub enum LogError {
         /// The commit record that the other wrote.
         path: PathBuf,
     },
+    /// Readers were shown more than this log has, or something else. It must sign nothing.
+    #[error(
+        "{} is an old copy, or not the only one: it has {size} entries, and {} remembers {shown} that readers were shown and that are not all in it; bring back the newest copy of the log, or let a replica take over",
+        .log.display(), .record.display()
+    )]
+    OldCopy {
+        /// The log.
+        log: PathBuf,
+        /// Its entries.
+        size: u64,
+        /// The file that remembers.
+        record: PathBuf,
+        /// The entries that were shown.
+        shown: u64,
+    },
     /// A note that cannot be shown to readers.
     #[error("not published: {reason}")]
     Unpublishable {

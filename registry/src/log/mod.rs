@@ -46,6 +46,9 @@
 //! Where the files are is the matter of a [`Storage`]. [`Log::open`] takes a directory of this
 //! machine and locks it, [`Log::open_in`] any storage.
 //!
+//! That a log is an old copy, brought back from a backup, is not to be seen in it.
+//! [`Log::remember`] keeps what was shown in a file outside of it, and finds that out.
+//!
 //! Failures are told apart by what the caller has to do ([`AppendError`]): before the commit
 //! point the log is as it was; after it the batch is in, and [`Log::complete`] or the next open
 //! finishes the work. Nothing is published before all of it is durable.
@@ -56,7 +59,8 @@
 //! tile or bundle with its directory (2 each: hashes, entries, and envelopes where the log has
 //! them): 9 fsyncs with envelopes, 7 without, plus 2 for each 256 entries and kind. To publish
 //! the log's own seal costs none: the commit record has it. A note with more signatures costs 2,
-//! because a reader who saw it must not be shown a smaller log after a power cut.
+//! because a reader who saw it must not be shown a smaller log after a power cut; and what
+//! [`Log::remember`] keeps costs 2 for each publication.
 //!
 //! Out of scope: who may enter what (the state's matter), when to seal and with which keys (the
 //! caller's), and serving over the network.
@@ -74,6 +78,7 @@ use crate::disk::{Created, DirLock, Disk};
 mod batch;
 mod commit;
 mod error;
+mod highest;
 mod reader;
 mod shown;
 mod storage;
@@ -84,6 +89,7 @@ mod tiles;
 use batch::Batch;
 use commit::{Commit, Commits, read_note};
 pub use error::{AppendError, LogError};
+use highest::Highest;
 use reader::Head;
 pub use reader::{Items, LogReader};
 use shown::{CHECKPOINT, Shown};
@@ -115,6 +121,8 @@ pub struct Log {
     committed: LogReader,
     published: LogReader,
     shown: Shown,
+    /// What was shown, as it is remembered beside the key.
+    highest: Option<Highest>,
     _lock: Option<DirLock>,
 }
 
@@ -166,6 +174,7 @@ impl Log {
             committed: LogReader::new(storage.clone(), empty()),
             published: LogReader::new(storage.clone(), empty()),
             shown: Shown::load(storage.clone())?,
+            highest: None,
             _lock: None,
             storage,
         };
@@ -274,6 +283,9 @@ impl Log {
             .map_err(|reason| LogError::Unpublishable { reason })?;
         // The log's own seal stands in the commit record too.
         let sealed = self.newest.as_ref().is_some_and(|own| own.note == note);
+        if let Some(highest) = &mut self.highest {
+            highest.raise(&checkpoint)?;
+        }
         self.shown.replace(note, !sealed)?;
         self.published.publish(Head {
             checkpoint,
@@ -294,6 +306,28 @@ impl Log {
     pub fn unpublished(&self) -> Option<String> {
         let commit = self.newest.as_ref()?;
         (self.published.size() < commit.size).then(|| commit.note.clone())
+    }
+
+    /// Remembers in the file `path`, which is to lie beside the key that signs the log, what
+    /// readers are shown, and refuses a log that is older than what it remembers.
+    pub fn remember(&mut self, path: &Path, disk: Disk) -> Result<(), LogError> {
+        let mut highest = Highest::open(path, disk)?;
+        if let Some((size, root)) = highest.shown() {
+            let known = size <= self.size() && self.committed.root_at(size)? == root;
+            if !known {
+                return Err(LogError::OldCopy {
+                    log: self.storage.place(""),
+                    size: self.size(),
+                    record: highest.path().to_owned(),
+                    shown: size,
+                });
+            }
+        }
+        if self.published.size() > 0 {
+            highest.raise(&self.published.checkpoint())?;
+        }
+        self.highest = Some(highest);
+        Ok(())
     }
 
     /// How many entries are committed.

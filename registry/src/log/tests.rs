@@ -471,3 +471,75 @@ fn old_commit_records_are_pruned() {
     assert_eq!(open(dir.path()).size(), 1_005);
     assert_eq!(records(), 1_000);
 }
+
+/// What readers were shown is remembered outside the log: an old copy of it and another history
+/// are refused, and nothing is shown that cannot be remembered.
+#[test]
+fn an_old_copy_is_refused_by_what_is_remembered_beside_the_key() {
+    let (dir, keys) = (directory(), directory());
+    let record = keys.path().join("shown");
+    let remembering = |disk: Disk| {
+        let mut log = open(dir.path());
+        log.remember(&record, disk).map(|()| log)
+    };
+    let grow = |log: &mut Log, name: &str| {
+        let at = log.size();
+        let batch = [entry(&format!("{name} {at}"), true)];
+        log.append_and_publish(&batch, seal).is_ok()
+    };
+    let mut log = remembering(Disk::new()).unwrap();
+    assert!(grow(&mut log, "first"));
+    drop(log);
+    let old = directory();
+    faults::copy(dir.path(), old.path());
+    let mut log = remembering(Disk::new()).unwrap();
+    assert!(grow(&mut log, "second"));
+    drop(log);
+    assert!(fs::read_to_string(&record).unwrap().starts_with("2\n"));
+
+    // A full disk where it is remembered: committed, not shown, and shown as soon as there is room.
+    let full = crate::disk::faults::FailAt::new(1, crate::disk::faults::Failure::FromThenOn);
+    let full = Arc::new(full);
+    let mut log = remembering(Disk::with_faults(full.clone())).unwrap();
+    assert!(!grow(&mut log, "third"));
+    assert_eq!((log.size(), log.reader().size()), (3, 2));
+    full.repair();
+    log.publish_sealed().unwrap();
+    assert_eq!(log.reader().size(), 3);
+    drop(log);
+
+    let newest = directory();
+    faults::copy(dir.path(), newest.path());
+    let bring_back = |from: &Path| {
+        fs::remove_dir_all(dir.path()).unwrap();
+        faults::copy(from, dir.path());
+    };
+    let refused = || remembering(Disk::new()).map(drop).unwrap_err();
+    bring_back(old.path());
+    assert!(matches!(
+        refused(),
+        LogError::OldCopy {
+            size: 1,
+            shown: 3,
+            ..
+        }
+    ));
+    // Whoever signs over it all the same has two histories.
+    let mut log = open(dir.path());
+    while log.size() < 4 {
+        assert!(grow(&mut log, "other"));
+    }
+    drop(log);
+    assert!(matches!(
+        refused(),
+        LogError::OldCopy {
+            size: 4,
+            shown: 3,
+            ..
+        }
+    ));
+    bring_back(newest.path());
+    drop(remembering(Disk::new()).unwrap());
+    fs::write(&record, "3\n").unwrap();
+    assert!(matches!(refused(), LogError::Corrupt { .. }));
+}

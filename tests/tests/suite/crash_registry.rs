@@ -1,6 +1,7 @@
 //! `kill -9` of the registry at random moments under load: what was acknowledged is there.
 
 use std::collections::HashMap;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,8 @@ use jingwei_registry::submit::Submitter;
 use jingwei_tests::Federation;
 use jingwei_tests::keyring::Agent;
 use jingwei_tests::local::runtime;
+use jingwei_tests::node::PLACES;
+use jingwei_tests::programs::{copy_dir, eventually};
 use jingwei_tests::reading::LogFiles;
 use jingwei_tests::seeded::Seeded;
 use tokio::sync::Notify;
@@ -200,4 +203,124 @@ fn finish(federation: &mut Federation, load: &Arc<Load>) {
             "a checkpoint that was handed out is not of this history:\n{note}"
         );
     }
+}
+
+/// The registry is killed while an officer publishes: the node finishes what it has signed as soon
+/// as the registry is back, each publication once.
+#[test]
+fn a_publication_goes_on_when_the_registry_is_back() {
+    const PUBLICATIONS: usize = 8;
+    let mut federation = Federation::start();
+    let mut node = federation.node("a", &["aa"]);
+    let log = federation.registry.dir.join("log");
+    let before = LogFiles::read(&log).size();
+    let mut random = Seeded::new(0xab1e);
+    let mut cut_off = 0;
+    for round in 0..PUBLICATIONS {
+        let csv = format!("{PLACES}{:05},Round,{round}\n", 40_000 + round);
+        let (file, schema) = node.places("places", &csv);
+        let (file, schema) = (file.display().to_string(), schema.display().to_string());
+        let mut publish = vec!["publish", &file, "--as", "places", "--schema", &schema];
+        publish.extend(["--sharing", "unconditional"]);
+        let mut publishing = node
+            .command(&publish)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(random.millis(150));
+        federation.registry.kill9();
+        cut_off += usize::from(!publishing.wait().unwrap().success());
+        federation.registry.start();
+        eventually("the node has finished the publication", || {
+            LogFiles::read(&log).size() == before + round as u64 + 1
+        });
+        let version = format!("aa/places@{}", round + 1);
+        node.run(&publish).ok().prints(&["unchanged", &version]);
+    }
+    assert!(cut_off > 0, "no publication was ever cut off");
+    node.stop();
+    federation.registry.stop();
+    let files = LogFiles::read(&log);
+    assert_eq!(files.size(), before + PUBLICATIONS as u64);
+    assert!(!files.repeats());
+}
+
+fn enter(federation: &Federation, statements: &[Envelope]) {
+    let submitter = federation.registry.submitter();
+    for statement in statements {
+        runtime().block_on(submitter.submit(statement)).unwrap();
+    }
+}
+
+/// The log is brought back from a backup. The registry remembers beside its keys that it has
+/// shown more, also where nobody co-signs, and signs nothing over the old copy.
+#[test]
+fn a_log_brought_back_from_a_backup_is_refused() {
+    let mut federation = Federation::start();
+    let agent = Agent::new(&federation.registry, "aa", 7);
+    enter(&federation, &[agent.enrolment(&federation.registry)]);
+    federation.registry.stop();
+    let dir = federation.registry.dir.clone();
+    let (log, index) = (dir.join("log"), dir.join("index"));
+    let [old_log, old_index, newest] =
+        ["old-log", "old-index", "newest"].map(|name| federation.dir.path().join(name));
+    copy_dir(&log, &old_log);
+    copy_dir(&index, &old_index);
+    federation.registry.start();
+    enter(&federation, &[agent.dataset("one")]);
+    federation.registry.stop();
+    let shown = LogFiles::read(&log);
+    copy_dir(&log, &newest);
+    let put_back = |from: &std::path::Path, to: &std::path::Path| {
+        std::fs::remove_dir_all(to).unwrap();
+        copy_dir(from, to);
+    };
+    put_back(&old_log, &log);
+    for with_index in [false, true] {
+        if with_index {
+            put_back(&old_index, &index);
+        }
+        let refused = federation.registry.refuses_to_start();
+        refused.complains(&["is an old copy", "3 that readers were shown"]);
+        assert_eq!(LogFiles::read(&log).size(), 2);
+    }
+    put_back(&newest, &log);
+    federation.registry.start();
+    enter(&federation, &[agent.dataset("two")]);
+    federation.registry.stop();
+    let after = LogFiles::read(&log);
+    assert_eq!(after.size(), 4);
+    assert_eq!(after.root_at(3), shown.root_at(3));
+}
+
+/// One bit of any kind of file flips while the registry is down: it says which file, and signs
+/// nothing over it.
+#[test]
+fn a_flipped_bit_is_found_before_anything_is_signed_over_it() {
+    let mut federation = Federation::start();
+    let agent = Agent::new(&federation.registry, "aa", 7);
+    enter(&federation, &[agent.enrolment(&federation.registry)]);
+    enter(&federation, &[agent.dataset("one"), agent.dataset("two")]);
+    federation.registry.stop();
+    let log = federation.registry.dir.join("log");
+    for name in [
+        "tile/0/000.p/4",
+        "tile/entries/000.p/4",
+        "tile/envelopes/000.p/4",
+        "commit/000000000004",
+    ] {
+        let path = log.join(name);
+        let sound = std::fs::read(&path).unwrap();
+        let mut flipped = sound.clone();
+        flipped[sound.len() / 2] ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        let refused = federation.registry.refuses_to_start();
+        refused.complains(&[name, "is damaged"]);
+        std::fs::write(&path, &sound).unwrap();
+    }
+    federation.registry.start();
+    enter(&federation, &[agent.dataset("three")]);
+    federation.registry.stop();
+    assert_eq!(LogFiles::read(&log).size(), 5);
 }

@@ -13,6 +13,7 @@ mod bad_sql;
 mod bad_statements;
 mod crash_node;
 mod crash_registry;
+mod crash_replica;
 mod e2e;
 mod evidence_export;
 mod fuzz_seeds;

@@ -1,7 +1,6 @@
 //! A log that needs witnesses: what it publishes, whom it waits for, and what it survives.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jingwei_proto::checkpoint::CheckpointKeys;
@@ -15,7 +14,7 @@ use jingwei_registry::registry::{Paths, first_record};
 use jingwei_registry::witness::client::{AskError, Remote, Target, parse_url};
 use jingwei_tests::local::runtime;
 use jingwei_tests::lying_witness::{LIES, Lie, LyingWitness};
-use jingwei_tests::programs::free_address;
+use jingwei_tests::programs::{copy_dir, free_address};
 use jingwei_tests::{Registry, Witness, Witnessed};
 
 #[test]
@@ -129,18 +128,6 @@ fn a_witness_that_stalls_holds_nobody_up() {
     );
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
 #[test]
 fn a_registry_restored_from_an_old_copy_refuses_to_sign() {
     let mut all = Witnessed::found(2, 1, &[]);
@@ -148,7 +135,7 @@ fn a_registry_restored_from_an_old_copy_refuses_to_sign() {
     all.submit(&all.agent.dataset("one")).unwrap();
     all.registry.stop();
     let (dir, backup) = (all.registry.dir.clone(), all.dir.path().join("backup"));
-    copy(&dir, &backup);
+    copy_dir(&dir, &backup);
     all.registry.start();
     let newest = all.submit(&all.agent.dataset("two")).unwrap();
     all.registry.stop();
