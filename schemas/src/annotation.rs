@@ -2,7 +2,7 @@
 //!
 //! | keyword | value |
 //! |---|---|
-//! | `x-unit` | UCUM code, such as `mm` or `[degF]` |
+//! | `x-unit` | UCUM code, such as `mm` or `[degF]`, judged by [`crate::unit`] |
 //! | `x-concept`, `x-definition` | ids of the glossary, such as `population/municipale` |
 //! | `x-reference` | `2023`, `2023-06`, `2023-06-30`, `FROM/TO`, or a column of the schema |
 //! | `x-grain` | what one row's figure is: `instant`, `daily-maximum`, … |
@@ -22,6 +22,7 @@ use crate::calendar;
 use crate::column::Column;
 use crate::error::SchemaError;
 use crate::nearest::suggestion;
+use crate::unit;
 
 /// The annotations of a column.
 const OF_A_COLUMN: [&str; 13] = [
@@ -129,11 +130,7 @@ pub(crate) fn read_into(
         column: column.name.clone(),
         members,
     };
-    column.unit = from.text(
-        "x-unit",
-        is_unit,
-        "a UCUM code, like mm, [degF] or {person}",
-    )?;
+    column.unit = from.unit()?;
     column.concept = from.text("x-concept", is_id, "an id of the glossary, like population")?;
     column.definition = from.facet(
         "x-definition",
@@ -232,6 +229,18 @@ impl Reader<'_> {
         }
     }
 
+    fn unit(&self) -> Result<Option<String>, SchemaError> {
+        const KEYWORD: &str = "x-unit";
+        const WANTED: &str = "a UCUM code, like mm, [degF] or {person}";
+        let Some(code) = self.text(KEYWORD, |_| true, WANTED)? else {
+            return Ok(None);
+        };
+        match unit::check(&code) {
+            Ok(()) => Ok(Some(code)),
+            Err(problem) => self.wrong(KEYWORD, &format!("{WANTED}: {problem}")),
+        }
+    }
+
     fn facet(
         &self,
         keyword: &str,
@@ -310,11 +319,6 @@ fn is_id(text: &str) -> bool {
         })
 }
 
-/// Printable ASCII without spaces (UCUM §6); what the code means is not judged here.
-fn is_unit(text: &str) -> bool {
-    is_visible(text)
-}
-
 fn is_visible(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }
@@ -358,6 +362,5 @@ mod tests {
         assert!(!is_codes("insee") && !is_codes("@2026") && !is_codes("insee@"));
         assert!(is_period("2023") && is_period("2023-06") && is_period("2023-06-30/2024"));
         assert!(!is_period("2023-13") && !is_period("soon") && !is_period("2023/"));
-        assert!(is_unit("[degF]") && is_unit("har/15") && !is_unit("degrees Celsius"));
     }
 }

@@ -26,6 +26,7 @@ pub mod pack;
 mod row;
 mod schema;
 mod shape;
+mod unit;
 mod violation;
 
 pub use annotation::{Additive, Facet, Reference};

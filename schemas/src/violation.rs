@@ -112,11 +112,23 @@ fn broken(error: &ValidationError<'_>, schema: &Value) -> Violation {
         (Some(_), Value::String(_)) => format!("‘{value}’"),
         (Some(_), _) => value.clone(),
     };
+    let message = format!("{}{}", error.masked_with(shown), form(keyword, &operand));
     Violation {
-        message: cut(&error.masked_with(shown).to_string(), MESSAGE_CHARS),
+        message: cut(&message, MESSAGE_CHARS),
         column,
         value,
         rule: format!("{keyword} {operand}").trim_end().to_owned(),
+    }
+}
+
+/// How a value of a format is written, where people often write it otherwise.
+fn form(keyword: &str, operand: &str) -> &'static str {
+    match (keyword, operand) {
+        ("format", "date") => "; a date is written YYYY-MM-DD, like 2025-10-01",
+        ("format", "date-time") => {
+            "; a date with its time is written YYYY-MM-DDThh:mm:ss and Z or an offset, like 2025-10-01T08:30:00Z"
+        }
+        _ => "",
     }
 }
 
