@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::key::SecretKey;
 use jingwei_proto::statement::{Role, Territory};
+use jingwei_registry::disk::Disk;
 use jingwei_registry::enrolment::Profile;
 use jingwei_registry::keyfile::{self, KeyFileError};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,23 @@ struct StoredProfile {
     roles: Vec<Role>,
 }
 
+/// The file of what an agency says of itself, in its directory.
+const PROFILE: &str = "profile.json";
+
+/// A profile as its file holds it.
+fn stored(profile: &Profile) -> Result<Vec<u8>, String> {
+    let stored = StoredProfile {
+        id: profile.id.clone(),
+        name: profile.name.clone(),
+        level: profile.level,
+        territory: profile.territory.clone(),
+        roles: profile.roles.clone(),
+    };
+    let mut text = serde_json::to_vec_pretty(&stored).map_err(|error| error.to_string())?;
+    text.push(b'\n');
+    Ok(text)
+}
+
 impl HostedAgency {
     /// The agency's id.
     pub fn id(&self) -> &AgencyId {
@@ -65,7 +83,7 @@ impl HostedAgency {
     /// Makes keys for a new agency in a node's directory.
     pub fn create(home: &Home, profile: Profile) -> Result<HostedAgency, AgencyError> {
         let dir = home.agency(&profile.id);
-        let path = dir.join("profile.json");
+        let path = dir.join(PROFILE);
         if path.exists() {
             return Err(AgencyError::Exists(profile.id, dir));
         }
@@ -77,21 +95,37 @@ impl HostedAgency {
             profile,
         };
         // The profile comes last: with it the agency is there, without it nothing is.
-        let stored = StoredProfile {
-            id: agency.profile.id.clone(),
-            name: agency.profile.name.clone(),
-            level: agency.profile.level,
-            territory: agency.profile.territory.clone(),
-            roles: agency.profile.roles.clone(),
-        };
-        let mut text =
-            serde_json::to_vec_pretty(&stored).map_err(|error| AgencyError::Profile {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
-        text.push(b'\n');
+        let text = stored(&agency.profile).map_err(|reason| AgencyError::Profile {
+            path: path.clone(),
+            reason,
+        })?;
         keyfile::create_private(&path, &text)?;
         Ok(agency)
+    }
+
+    /// The agency `id`, if the node in `home` hosts it.
+    pub fn find(home: &Home, id: &AgencyId) -> Result<Option<HostedAgency>, AgencyError> {
+        let dir = home.agency(id);
+        match dir.join(PROFILE).exists() {
+            true => HostedAgency::load(&dir).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Replaces what the agency says of itself; its id and its keys stay. Only for an agency
+    /// that is not enrolled: the federation has been told what an enrolled one is.
+    pub fn correct(&mut self, home: &Home, profile: Profile) -> Result<(), AgencyError> {
+        let path = home.agency(&profile.id).join(PROFILE);
+        let wrong = |reason: String| AgencyError::Profile {
+            path: path.clone(),
+            reason,
+        };
+        Disk::new()
+            .private()
+            .replace(&path, &stored(&profile).map_err(wrong)?)
+            .map_err(|error| wrong(error.to_string()))?;
+        self.profile = profile;
+        Ok(())
     }
 
     /// All agencies that the node in `home` hosts, by id.
@@ -101,14 +135,14 @@ impl HostedAgency {
         };
         let mut dirs: Vec<PathBuf> = entries
             .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|dir| dir.join("profile.json").exists())
+            .filter(|dir| dir.join(PROFILE).exists())
             .collect();
         dirs.sort();
         dirs.iter().map(|dir| HostedAgency::load(dir)).collect()
     }
 
     fn load(dir: &Path) -> Result<HostedAgency, AgencyError> {
-        let path = dir.join("profile.json");
+        let path = dir.join(PROFILE);
         let wrong = |reason: String| AgencyError::Profile {
             path: path.clone(),
             reason,

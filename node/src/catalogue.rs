@@ -7,17 +7,23 @@ use datafusion::catalog::TableProvider;
 use jingwei_proto::id::{AgencyId, DatasetId, VersionId, parse_version};
 use jingwei_proto::state::VersionRecord;
 use jingwei_proto::statement::{Dataset, Sharing};
-use jingwei_proto::wire::node::{DataFile, DatasetSummary, DescribeResponse, FindResponse};
+use jingwei_proto::wire::node::{
+    DataFile, DatasetSummary, DatasetVersion, DescribeResponse, FindResponse,
+};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_schemas::TableSchema;
 
 use crate::exchange::ask::{Question, ThroughExchange};
 use crate::node::{Node, index_fault};
+use crate::publish::Record;
 use crate::query::error::QueryError;
 use crate::query::guard::GuardedTable;
 use crate::query::permit::Permit;
 use crate::query::remote::RemoteTable;
 use crate::query::session::Resolver;
+
+/// Versions that ‘describe’ lists.
+const HISTORY: usize = 20;
 
 impl Node {
     /// The newest version of every dataset that matches all words, best matches first.
@@ -35,6 +41,11 @@ impl Node {
                 found.push((score, summary(&version, &record)));
             }
         }
+        for (version, record) in self.own_withheld()? {
+            if let Some(score) = self.score(&version.dataset, &record.dataset, &words) {
+                found.push((score, summary(&version, &record)));
+            }
+        }
         found.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.dataset.cmp(&y.dataset)));
         Ok(FindResponse {
             total: found.len() as u64,
@@ -44,6 +55,84 @@ impl Node {
                 .map(|(_, summary)| summary)
                 .collect(),
         })
+    }
+
+    /// The newest version of every withheld dataset of the agencies hosted here. Nobody else
+    /// learns of them: this is asked on the node's own socket alone.
+    fn own_withheld(&self) -> Result<Vec<(VersionId, Arc<VersionRecord>)>, Fault> {
+        let recorded = Record::all(&self.home).into_iter();
+        recorded
+            .map(|(agency, name)| DatasetId { agency, name })
+            .filter_map(|id| self.withheld_version(&id, None).transpose())
+            .collect()
+    }
+
+    /// A withheld version of a hosted agency, under the name and with the manifest that only its
+    /// own people know.
+    fn withheld_version(
+        &self,
+        id: &DatasetId,
+        version: Option<u64>,
+    ) -> Result<Option<(VersionId, Arc<VersionRecord>)>, Fault> {
+        if !self.agencies.contains_key(&id.agency) {
+            return Ok(None);
+        }
+        let Some((number, manifest)) = self.withheld(id, version) else {
+            return Ok(None);
+        };
+        let of = |dataset: DatasetId| VersionId {
+            dataset,
+            version: number,
+        };
+        let entered = of(self.entered_as(&id.agency, &id.name, Sharing::Withheld));
+        let record = self.known.version(&entered).map_err(index_fault)?;
+        Ok(record.map(|record| {
+            let known = VersionRecord {
+                chain: record.chain,
+                time: record.time,
+                dataset: manifest,
+            };
+            (of(id.clone()), Arc::new(known))
+        }))
+    }
+
+    /// A version, or the newest, of a dataset that this node's own people may know of.
+    fn known_version(
+        &self,
+        id: &DatasetId,
+        version: Option<u64>,
+    ) -> Result<Option<(VersionId, Arc<VersionRecord>)>, Fault> {
+        let found = match version {
+            None => self.newest(id)?,
+            Some(version) => {
+                let id = VersionId {
+                    dataset: id.clone(),
+                    version,
+                };
+                let record = self.known.version(&id).map_err(index_fault)?;
+                record.map(|record| (id, record))
+            }
+        };
+        match found {
+            Some(found) => Ok(Some(found)),
+            None => self.withheld_version(id, version),
+        }
+    }
+
+    /// The newest versions up to `newest`, newest first.
+    fn history(&self, newest: &VersionId) -> Result<Vec<DatasetVersion>, Fault> {
+        let numbers = (1..=newest.version).rev().take(HISTORY);
+        let known = numbers.map(|number| self.known_version(&newest.dataset, Some(number)));
+        known
+            .filter_map(Result::transpose)
+            .map(|found| {
+                found.map(|(version, record)| DatasetVersion {
+                    version: version.version,
+                    time: record.time.to_string(),
+                    rows: record.dataset.rows.unwrap_or(0),
+                })
+            })
+            .collect()
     }
 
     /// How well a dataset matches: a word in its name counts most, then title, then the rest.
@@ -96,13 +185,18 @@ impl Node {
             }
             None => (text.parse().map_err(wrong)?, None),
         };
-        let newest = self.newest(&id)?.ok_or_else(|| self.unknown(&id))?;
+        let newest = self
+            .known_version(&id, None)?
+            .ok_or_else(|| self.unknown(&id))?;
         let versions = newest.0.version;
+        let history = self.history(&newest.0)?;
         let (version, record) = match version {
-            Some(version) => {
-                let record = self.version(&version)?;
-                (version, record)
-            }
+            Some(version) => self
+                .known_version(&id, Some(version.version))?
+                .ok_or_else(|| {
+                    Fault::new(Blame::NotFound, format!("there is no {version}"))
+                        .advise(format!("the newest version is {versions}"))
+                })?,
             None => newest,
         };
         let agency = self.member(&id.agency)?;
@@ -135,6 +229,7 @@ impl Node {
                 .map(|source| source.format.clone())
                 .unwrap_or_default(),
             source_bytes: dataset.source.as_ref().map_or(0, |source| source.bytes),
+            history,
         })
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jingwei_proto::id::AgencyId;
 use jingwei_registry::serve::ServeLimits;
+use jingwei_registry::setting::HostPort;
 use jingwei_registry::settings::{ByteSize, Settings, SettingsErrors};
 use jingwei_registry::telemetry::LogSettings;
 use jingwei_registry::witness::home::Watched;
@@ -20,7 +21,7 @@ pub struct Config {
     /// Where to listen for other nodes.
     pub listen: SocketAddr,
     /// `host:port` where others reach this node; by default as it listens.
-    pub address: Option<String>,
+    pub address: Option<HostPort>,
     /// Where `/metrics` is served over plain HTTP; nowhere by default.
     pub metrics: Option<SocketAddr>,
     /// Whether and what the node co-signs as a witness.
@@ -130,12 +131,19 @@ impl Config {
             upload: settings.get("publish.bytes", ByteSize(default.upload)).0,
             log: LogSettings::read(&mut settings),
         };
-        if let Some(address) = &config.address
-            && !address.rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-            })
-        {
-            settings.refuse("address", "HOST:PORT, where other nodes reach this one");
+        let nothing = [
+            ("query.seconds", config.query.time.is_zero()),
+            ("query.rows", config.query.rows == 0),
+            ("query.bytes", config.query.bytes == 0),
+            ("exchange.concurrent", config.exchange.concurrent == 0),
+            (
+                "exchange.unacknowledged",
+                config.exchange.unacknowledged == 0,
+            ),
+            ("exchange.rate", config.exchange.rate == 0),
+        ];
+        for (key, _) in nothing.iter().filter(|(_, nothing)| *nothing) {
+            settings.refuse(key, "more than 0, which would allow nothing");
         }
         for (key, seats) in [
             ("query.asked", config.seats.asked),

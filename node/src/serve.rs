@@ -42,7 +42,7 @@ impl Node {
     pub async fn serve(self: Arc<Node>, listener: TcpListener) -> Result<(), Fault> {
         let failed = |error: &dyn std::fmt::Display| Fault::new(Blame::Internal, error.to_string());
         let address = match &self.config.address {
-            Some(address) => address.clone(),
+            Some(address) => address.to_string(),
             None => listener
                 .local_addr()
                 .map_err(|error| failed(&error))?

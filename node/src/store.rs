@@ -6,17 +6,14 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
-use arrow::datatypes::Schema;
-use jingwei_proto::digest::{Digest, Hasher};
+use jingwei_proto::digest::Digest;
 use jingwei_registry::disk::Disk;
-use jingwei_schemas::TableSchema;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use crate::ingest::{Written, arrow_schema};
+use crate::ingest::Written;
 
 /// The data files of one node.
 pub struct DatasetStore {
@@ -38,14 +35,6 @@ pub enum StoreError {
         wanted: Digest,
         /// The digest of its bytes.
         found: Digest,
-    },
-    /// The file is whole but its columns are not the schema's.
-    #[error("the data file {digest} does not have the columns of its schema: {detail}")]
-    Columns {
-        /// The file.
-        digest: Digest,
-        /// What differs.
-        detail: String,
     },
     /// The operating system refused.
     #[error("the dataset store: {0}")]
@@ -102,7 +91,7 @@ impl DatasetStore {
         if self.is_verified(digest) {
             return Ok(path);
         }
-        let found = match digest_of(&path) {
+        let found = match File::open(&path).and_then(Digest::of_reader) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing(*digest));
             }
@@ -116,26 +105,6 @@ impl DatasetStore {
         }
         self.known().insert(*digest);
         Ok(path)
-    }
-
-    /// As [`DatasetStore::verified`], and checks that the file has the columns of `schema`.
-    pub fn verified_as(
-        &self,
-        digest: &Digest,
-        schema: &TableSchema,
-    ) -> Result<PathBuf, StoreError> {
-        let path = self.verified(digest)?;
-        let columns = |detail: String| StoreError::Columns {
-            digest: *digest,
-            detail,
-        };
-        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        let metadata = ArrowReaderMetadata::load(&File::open(&path)?, options)
-            .map_err(|error| columns(error.to_string()))?;
-        match difference(metadata.schema(), &arrow_schema(schema)) {
-            Some(detail) => Err(columns(detail)),
-            None => Ok(path),
-        }
     }
 
     /// The digests of all files, in their order.
@@ -165,39 +134,6 @@ impl DatasetStore {
 }
 
 const EXTENSION: &str = ".parquet";
-
-fn digest_of(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-}
-
-fn difference(found: &Schema, wanted: &Schema) -> Option<String> {
-    if found.fields().len() != wanted.fields().len() {
-        return Some(format!(
-            "{} columns instead of {}",
-            found.fields().len(),
-            wanted.fields().len()
-        ));
-    }
-    let mut pairs = found.fields().iter().zip(wanted.fields());
-    let (found, wanted) = pairs.find(|(found, wanted)| {
-        found.name() != wanted.name() || found.data_type() != wanted.data_type()
-    })?;
-    Some(format!(
-        "‘{}’ of type {} instead of ‘{}’ of type {}",
-        found.name(),
-        found.data_type(),
-        wanted.name(),
-        wanted.data_type()
-    ))
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! SHA-256 digests, written as 64 lower-case hexadecimal digits everywhere.
 
 use std::fmt;
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -15,6 +16,21 @@ impl Digest {
     /// The SHA-256 of `bytes`.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(Sha256::digest(bytes).into())
+    }
+
+    /// The SHA-256 of all that `input` yields.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn of_reader(mut input: impl Read) -> io::Result<Digest> {
+        let mut hasher = Hasher::new();
+        let mut chunk = vec![0; 256 << 10];
+        loop {
+            match input.read(&mut chunk)? {
+                0 => return Ok(hasher.finish()),
+                count => hasher.update(&chunk[..count]),
+            }
+        }
     }
 
     /// HMAC-SHA256 (RFC 2104) of `message` under a 32-byte key: a digest that says nothing to
@@ -52,6 +68,42 @@ impl Hasher {
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
+    }
+}
+
+/// Passes bytes on to `W`, and knows their number and digest.
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    /// Nothing written yet.
+    pub fn new(inner: W) -> HashingWriter<W> {
+        HashingWriter {
+            inner,
+            hasher: Hasher::new(),
+            bytes: 0,
+        }
+    }
+
+    /// What was written to, the digest of what was written, and its size in bytes.
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.bytes)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
@@ -138,6 +190,19 @@ mod tests {
         hasher.update(b"a");
         hasher.update(b"bc");
         assert_eq!(hasher.finish(), abc);
+    }
+
+    #[test]
+    fn pieces_give_the_digest_of_the_whole() {
+        let bytes: Vec<u8> = (0..700_000_u32).map(|n| n as u8).collect();
+        assert_eq!(Digest::of_reader(&bytes[..]).unwrap(), Digest::of(&bytes));
+        let mut writer = HashingWriter::new(Vec::new());
+        for piece in bytes.chunks(1_000) {
+            writer.write_all(piece).unwrap();
+        }
+        let (written, digest, count) = writer.finish();
+        assert_eq!((digest, count), (Digest::of(&bytes), 700_000));
+        assert_eq!(written, bytes);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use tower::{Service, service_fn};
 use crate::fault::{Blame, Fault};
 use crate::keyfile::TlsIdentity;
 use crate::request_id::{self, RequestId};
+use crate::setting::HostPort;
 use crate::tls::{self, PeerError};
 use crate::unix_socket;
 
@@ -80,16 +81,12 @@ impl Target {
         identity: Option<&TlsIdentity>,
         patience: Patience,
     ) -> Result<Target, Fault> {
-        let bad = || Fault::new(Blame::Malformed, format!("‘{address}’ is not HOST:PORT"));
-        let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
-        port.parse::<u16>().map_err(|_| bad())?;
-        let host = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+        let bad = |reason: String| Fault::new(Blame::Malformed, reason);
+        let place: HostPort = address.parse().map_err(bad)?;
         Ok(Target {
             address: address.to_owned(),
-            name: ServerName::try_from(host.to_owned()).map_err(|_| bad())?,
+            name: ServerName::try_from(place.host().to_owned())
+                .map_err(|_| bad(format!("‘{}’ is no host", place.host())))?,
             config: tls::client_config(identity, expected).map_err(|error| {
                 Fault::new(Blame::Internal, format!("cannot set TLS up: {error}"))
             })?,

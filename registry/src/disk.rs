@@ -160,11 +160,6 @@ impl Disk {
         StagedFile::new(self.clone(), dir)
     }
 
-    /// A new temporary file in the directory that `path` is to stand in.
-    pub fn stage_beside(&self, path: &Path) -> io::Result<StagedFile> {
-        self.stage(parent(path))
-    }
-
     /// Opens `path` for appending, creating it (durably) if it is not there.
     pub fn append(&self, path: &Path) -> io::Result<Appender> {
         Appender::open(self.clone(), path)
@@ -276,7 +271,7 @@ impl Group<'_> {
 }
 
 /// The directory that holds `path`'s name.
-fn parent(path: &Path) -> &Path {
+pub(crate) fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -6,6 +6,7 @@
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
+use jingwei_proto::state::AgencyRecord;
 use jingwei_proto::statement::{
     Action, Agency, Enrolment, Head, Predicate, Role, Statement, Territory,
 };
@@ -112,6 +113,51 @@ impl Proposal {
     }
 }
 
+/// Checks what the rules will check of a territory: each chain must end in a code of the
+/// superior's. Asked before anybody signs, it can say what is missing and how that is written.
+pub fn check_territory(
+    id: &AgencyId,
+    territory: &Territory,
+    superior: &AgencyRecord,
+) -> Result<(), Fault> {
+    if territory.lies_within(&superior.territory) {
+        return Ok(());
+    }
+    let codes: Vec<&str> = superior.territory.codes().collect();
+    let strays = |chain: &&Vec<String>| {
+        chain
+            .last()
+            .is_none_or(|last| !codes.contains(&last.as_str()))
+    };
+    let stray = territory.chains.iter().find(strays);
+    let reason = match stray {
+        Some(chain) if territory.list == superior.territory.list => format!(
+            "‘{}’ ends in none of its codes, {}",
+            chain.join("<"),
+            codes[..codes.len().min(5)].join(", ")
+        ),
+        _ => format!(
+            "its codes are of the list {}, not of {}",
+            superior.territory.list, territory.list
+        ),
+    };
+    let message = format!(
+        "the territory {territory} of {id} does not lie within {} of {}: {reason}",
+        superior.territory, superior.id
+    );
+    let fault = Fault::new(Blame::Unauthorised, message);
+    let (Some(chain), Some(code)) = (stray, codes.first()) else {
+        return Err(fault.advise(format!(
+            "write codes of the list {}",
+            superior.territory.list
+        )));
+    };
+    Err(fault.advise(format!(
+        "write each code with its ancestors up to {}'s, such as {}@{}:{}<{code}; ‘jingwei init’ and ‘jingwei join’, run again by {id}, correct it",
+        superior.id, superior.territory.list, territory.edition, chain.join("<")
+    )))
+}
+
 fn check_possession(envelope: &Envelope, key: &PublicKey) -> Result<(), Fault> {
     envelope.verify(key).map_err(|_| {
         Fault::new(
@@ -174,6 +220,37 @@ mod tests {
             Blame::Forged
         );
         assert_eq!(Proposal::parse(b"{}").unwrap_err().blame, Blame::Malformed);
+    }
+
+    #[test]
+    fn a_missing_ancestor_is_named() {
+        let territory = |text| parse_territory(text).unwrap();
+        let superior = AgencyRecord {
+            chain: jingwei_proto::state::Chain {
+                sequence: 1,
+                payload: jingwei_proto::digest::Digest::of(b""),
+                index: 1,
+            },
+            id: "fr.bre".parse().unwrap(),
+            name: "Bretagne".into(),
+            level: 2,
+            territory: territory("insee@2024:53<FR"),
+            roles: vec![],
+            key: SecretKey::from_seed(&[1; 32]).public().clone(),
+            status: jingwei_proto::state::Status::Active,
+            successor: None,
+            recovery: None,
+            changes: 1,
+        };
+        let id = "fr.bre.35".parse().unwrap();
+        let check = |text| check_territory(&id, &territory(text), &superior);
+        check("insee@2024:35<53").unwrap();
+        check("insee@2024:53").unwrap();
+        let fault = check("insee@2024:29<53,35").unwrap_err();
+        assert!(fault.message.contains("‘35’ ends in none"), "{fault}");
+        assert!(fault.advice.unwrap().contains("insee@2024:35<53"));
+        let fault = check("gb2260@2023:35<53").unwrap_err();
+        assert!(fault.message.contains("list insee"), "{fault}");
     }
 
     #[test]

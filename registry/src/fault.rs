@@ -154,11 +154,18 @@ impl Blame {
         }
     }
 
-    /// How a command line program ends: 1 failed, 2 wrong use, 3 verification failed, 4 refused
-    /// by policy, 5 answer incomplete.
+    /// How a command line program ends; the one place that says so (0 is: done).
+    ///
+    /// | code | meaning | such as |
+    /// |---|---|---|
+    /// | 1 | failed | a port or directory in use, a registry that is down, rows that break a schema |
+    /// | 2 | used wrongly | an option, the configuration, wrong SQL, a file, table or schema that is not there |
+    /// | 3 | verification failed | bytes that are not what was signed |
+    /// | 4 | refused | by policy, or by the federation's rules |
+    /// | 5 | answer incomplete | a member that cannot be reached |
     pub fn exit_code(self) -> u8 {
         match self {
-            Blame::WrongUse => 2,
+            Blame::WrongUse | Blame::NotFound => 2,
             Blame::Forged | Blame::Unverified => 3,
             Blame::Unauthorised | Blame::Refused | Blame::NeedsGrant => 4,
             Blame::Incomplete => 5,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::id::{FederationId, IdError};
+use jingwei_proto::id::FederationId;
 use jingwei_proto::key::{SecretKey, Signer};
 use jingwei_proto::note::{Algorithm, NoteKey};
 use jingwei_proto::statement::{
@@ -34,8 +34,10 @@ pub enum FoundError {
     #[error("{0} holds a registry already; choose another --dir")]
     Exists(PathBuf),
     /// The name is not acceptable.
-    #[error(transparent)]
-    Name(#[from] IdError),
+    #[error(
+        "‘{0}’ cannot be a federation's name: 1 to 32 of a-z, 0-9 and inner dashes, such as my-land"
+    )]
+    Name(String),
     /// More keys must sign than there are.
     #[error(
         "{threshold} of {keys} root keys cannot sign: the threshold lies between 1 and the number of keys, at most 32"
@@ -148,7 +150,8 @@ pub fn found(
         return Err(FoundError::Exists(dir.to_owned()));
     }
     plan.check()?;
-    let federation = FederationId::new(&plan.name, rand::random())?;
+    let federation = FederationId::new(&plan.name, rand::random())
+        .map_err(|_| FoundError::Name(plan.name.chars().take(64).collect()))?;
     keyfile::create_private_dir(dir)?;
     keyfile::create_private_dir(&paths.keys())?;
     keyfile::create_private_dir(&paths.root_keys())?;

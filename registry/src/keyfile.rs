@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
+use crate::disk::parent;
 use crate::tls;
 
 /// The bytes before the seed in the PKCS#8 form of an Ed25519 key (RFC 8410 §7, version 1).
@@ -275,13 +276,6 @@ fn remove_unused(path: &Path) -> Result<(), KeyFileError> {
             Err(io_error("replace", path)(source))
         }
         _ => Ok(()),
-    }
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(dir) if dir != Path::new("") => dir,
-        _ => Path::new("."),
     }
 }
 

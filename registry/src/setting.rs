@@ -1,7 +1,9 @@
 //! The types that a setting may have, each with its one text form.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A value that a configuration may hold.
@@ -32,6 +34,7 @@ from_str! {
     u32: "a whole number from 0 to 4294967295",
     u64: "a whole number from 0 to 18446744073709551615",
     usize: "a whole number, not negative",
+    HostPort: "HOST:PORT, such as node.example.org:7100",
     SocketAddr: "an address and port like 127.0.0.1:7400 or [::1]:7400",
     jingwei_proto::id::AgencyId: "an agency id like fr.bre.35",
     jingwei_proto::id::FederationId: "a federation id like brittany-0123456789abcdef",
@@ -84,6 +87,48 @@ impl Setting for ByteSize {
     }
 }
 
+/// A host and its port: `node.example.org:7100`, `127.0.0.1:7100` or `[::1]:7100`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    host: String,
+    port: u16,
+}
+
+impl HostPort {
+    /// The host, an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        let inner = self
+            .host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'));
+        inner.unwrap_or(&self.host)
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<HostPort, String> {
+        let form = || format!("‘{text}’ is not HOST:PORT");
+        let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let whole = !host.is_empty() && (bracketed || !host.contains([':', '/']));
+        match port.parse() {
+            Ok(port) if port > 0 && whole => Ok(HostPort {
+                host: host.to_owned(),
+                port,
+            }),
+            _ => Err(form()),
+        }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// A number and its unit, which a space may separate.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text
@@ -114,6 +159,30 @@ mod tests {
             "9999999999999999999d",
         ] {
             assert_eq!(Duration::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports() {
+        for (text, host) in [
+            ("node.example.org:7100", "node.example.org"),
+            ("[::1]:7100", "::1"),
+            ("127.0.0.1:1", "127.0.0.1"),
+        ] {
+            let parsed: HostPort = text.parse().unwrap();
+            assert_eq!((parsed.host(), parsed.to_string().as_str()), (host, text));
+        }
+        for bad in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:70000",
+            "::1:7100",
+            "http://host:1",
+        ] {
+            assert!(bad.parse::<HostPort>().is_err(), "{bad}");
         }
     }
 

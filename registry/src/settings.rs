@@ -236,11 +236,6 @@ impl Settings {
         }
     }
 
-    /// Passes over a variable that begins with the prefix but is no setting.
-    pub fn pass_over(&mut self, variable: &str) {
-        self.environment.remove(variable);
-    }
-
     /// All errors, if there are any: bad values, and keys that nobody asked for.
     pub fn finish(mut self) -> Result<(), SettingsErrors> {
         self.report_unknown();

@@ -1,5 +1,6 @@
 //! Where a replica reads a log from: any HTTP server with the layout of C2SP tlog-tiles.
 
+use std::error::Error;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -33,6 +34,12 @@ pub enum SourceError {
         base: String,
         /// What happened.
         reason: String,
+    },
+    /// Something else than an HTTP server listens there.
+    #[error("what answers at {base} is no registry: it does not speak HTTP")]
+    NotHttp {
+        /// The address.
+        base: String,
     },
     /// The server answers, but not with the file.
     #[error("the registry at {base} answered {status} for {path}")]
@@ -131,7 +138,7 @@ impl Source {
                 .get(url)
                 .send()
                 .await
-                .map_err(|error| self.unreachable(&root_cause(&error)))?;
+                .map_err(|error| self.not_sent(&error))?;
             if response.status() != StatusCode::OK {
                 return Err(SourceError::Answer {
                     base: self.base.to_string(),
@@ -160,6 +167,22 @@ impl Source {
         }
     }
 
+    fn not_sent(&self, error: &reqwest::Error) -> SourceError {
+        let mut causes = std::iter::successors(Some(error as &(dyn Error + 'static)), |cause| {
+            (*cause).source()
+        });
+        let parse = |cause: &(dyn Error + 'static)| {
+            let http = cause.downcast_ref::<hyper::Error>();
+            http.is_some_and(hyper::Error::is_parse)
+        };
+        if causes.any(parse) {
+            return SourceError::NotHttp {
+                base: self.to_string(),
+            };
+        }
+        self.unreachable(&root_cause(error))
+    }
+
     fn unreachable(&self, reason: &str) -> SourceError {
         SourceError::Unreachable {
             base: self.base.to_string(),
@@ -175,7 +198,7 @@ impl std::fmt::Display for Source {
 }
 
 /// The innermost reason: ‘connection refused’ rather than ‘error sending request’.
-fn root_cause(error: &dyn std::error::Error) -> String {
+fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

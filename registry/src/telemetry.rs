@@ -164,12 +164,6 @@ impl Metrics {
             tracing::error!(%error, "metrics are no longer served");
         }
     }
-
-    /// Sorts gathered samples in; call it every few seconds where nobody may ever scrape, or
-    /// histograms grow without end.
-    pub fn upkeep(&self) {
-        self.0.run_upkeep();
-    }
 }
 
 #[cfg(test)]

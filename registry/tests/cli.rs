@@ -28,7 +28,7 @@ fn exit_codes() {
     assert_eq!(run(&[]).status.code(), Some(2));
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("registry").display().to_string();
-    assert_eq!(run(&["serve", "--dir", &path]).status.code(), Some(1));
+    assert_eq!(run(&["serve", "--dir", &path]).status.code(), Some(2));
     assert_eq!(
         run(&["init", "--dir", &path, "--name", "Not A Name"])
             .status
@@ -42,6 +42,6 @@ fn exit_codes() {
         run(&["init", "--dir", &path, "--name", "land"])
             .status
             .code(),
-        Some(1)
+        Some(2)
     );
 }

@@ -112,7 +112,11 @@ fn broken(error: &ValidationError<'_>, schema: &Value) -> Violation {
         (Some(_), Value::String(_)) => format!("‘{value}’"),
         (Some(_), _) => value.clone(),
     };
-    let message = format!("{}{}", error.masked_with(shown), form(keyword, &operand));
+    let message = format!(
+        "{}{}",
+        error.masked_with(shown),
+        form(keyword, &operand, &value)
+    );
     Violation {
         message: cut(&message, MESSAGE_CHARS),
         column,
@@ -121,10 +125,14 @@ fn broken(error: &ValidationError<'_>, schema: &Value) -> Violation {
     }
 }
 
-/// How a value of a format is written, where people often write it otherwise.
-fn form(keyword: &str, operand: &str) -> &'static str {
+/// How a value of a format is written, where it is written otherwise.
+fn form(keyword: &str, operand: &str, value: &str) -> &'static str {
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = value.split('-').collect();
+    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
+    let is_date = lengths == [4, 2, 2] && parts.iter().all(|part| digits(part));
     match (keyword, operand) {
-        ("format", "date") => "; a date is written YYYY-MM-DD, like 2025-10-01",
+        ("format", "date") if !is_date => "; a date is written YYYY-MM-DD, like 2025-10-01",
         ("format", "date-time") => {
             "; a date with its time is written YYYY-MM-DDThh:mm:ss and Z or an offset, like 2025-10-01T08:30:00Z"
         }

@@ -70,6 +70,12 @@ fn each_broken_rule_is_named() {
         &[r#""day" "2023-02-29" [format date] ‘2023-02-29’ is not a "date""#],
     );
     says(
+        json!({"code": "35238", "day": "28/02/2023"}),
+        &[
+            r#""day" "28/02/2023" [format date] ‘28/02/2023’ is not a "date"; a date is written YYYY-MM-DD, like 2025-10-01"#,
+        ],
+    );
+    says(
         json!({"code": "35238", "kind": "c"}),
         &[r#""kind" "c" [enum ["a","b"]] ‘c’ is not one of "a" or "b""#],
     );

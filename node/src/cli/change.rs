@@ -7,16 +7,17 @@ use jingwei_proto::id::AgencyId;
 use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::wire::node::{ChangeAgencyRequest, ChangeAgencyResponse};
 use jingwei_registry::clock;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
 use jingwei_registry::disk::{DirLock, Disk};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::lifecycle::RecoveryProposal;
 use jingwei_registry::replica::Replica;
-use jingwei_registry::say;
+use jingwei_registry::{say, shell};
 
-use super::client::with_node;
-use super::{Place, failed, shell, wrong_use};
+use super::Place;
+use super::client::{received, with_node};
 use crate::home::Home;
 use crate::membership::Membership;
 use crate::signing::SigningKey;
@@ -192,10 +193,7 @@ fn change(place: &Place, request: ChangeAgencyRequest, yes: bool) -> Result<(), 
 
 fn call(place: &Place, request: ChangeAgencyRequest) -> Result<ChangeAgencyResponse, Fault> {
     with_node(place, |mut node| async move {
-        let answer = node.change_agency(request).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Fault::from_status(&status))
+        received(node.change_agency(request).await)
     })
 }
 

@@ -1,11 +1,14 @@
 //! The way from a command to its running node: gRPC over the socket in the node's directory.
 
+use std::error::Error as _;
 use std::future::Future;
 
 use jingwei_registry::connect::{self, Link};
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::shell;
+use tonic::{Response, Status};
 
-use super::{Place, runtime, shell};
+use super::{Place, runtime};
 use crate::home::Home;
 use crate::serve::stubs::local_client::LocalClient;
 
@@ -55,6 +58,36 @@ where
     F: Future<Output = Result<T, Fault>>,
 {
     runtime()?.block_on(async { command(connect(place).await?).await })
+}
+
+/// The node's answer, or what it has against the request.
+pub fn received<T>(answer: Result<Response<T>, Status>) -> Result<T, Fault> {
+    answer
+        .map(Response::into_inner)
+        .map_err(|status| fault(&status))
+}
+
+/// What a status means: the node's own word, or that it stopped before it could say one.
+pub fn fault(status: &Status) -> Fault {
+    let fault = Fault::from_status(status);
+    // Only a connection that broke has a cause on this side of it.
+    let broke = matches!(
+        fault.blame,
+        Blame::Unavailable | Blame::Internal | Blame::Cancelled
+    );
+    if broke && status.source().is_some() {
+        return stopped();
+    }
+    fault
+}
+
+/// The node has gone in the middle.
+pub fn stopped() -> Fault {
+    Fault::new(
+        Blame::Unavailable,
+        "the node stopped before it had answered",
+    )
+    .advise("see its log, start it again with ‘jingwei serve’, and repeat the command; a publication goes on where it was")
 }
 
 /// Whether the system forbids this user to connect.

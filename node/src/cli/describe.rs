@@ -4,10 +4,10 @@ use comfy_table::{Table, presets};
 use jingwei_proto::wire::node::{DescribeRequest, DescribeResponse};
 use jingwei_registry::fault::Fault;
 use jingwei_registry::say;
-use jingwei_schemas::TableSchema;
+use jingwei_schemas::{Column, TableSchema};
 
 use super::Place;
-use super::client::with_node;
+use super::client::{received, with_node};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -30,10 +30,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         dataset: arguments.dataset.clone(),
     };
     let described = with_node(&arguments.place, |mut node| async move {
-        let answer = node.describe(request).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Fault::from_status(&status))
+        received(node.describe(request).await)
     })?;
     if arguments.schema {
         say!("{}", described.schema);
@@ -84,15 +81,35 @@ fn print(described: &DescribeResponse) {
     if !described.description.is_empty() {
         say!("\n{}", described.description);
     }
+    if let Some(history) = history(described) {
+        say!("\n{}", history.trim_fmt());
+    }
     if let Ok(schema) = TableSchema::parse(described.schema.as_bytes()) {
         say!("\n{}", columns(&schema).trim_fmt());
     }
 }
 
+/// The versions there are, if more than the one that is shown.
+fn history(described: &DescribeResponse) -> Option<Table> {
+    if described.history.len() < 2 {
+        return None;
+    }
+    let mut table = plain(&["version", "published", "rows"]);
+    for version in &described.history {
+        table.add_row([
+            version.version.to_string(),
+            version.time.clone(),
+            version.rows.to_string(),
+        ]);
+    }
+    if (described.history.len() as u64) < described.versions {
+        table.add_row(["…", "", ""]);
+    }
+    Some(table)
+}
+
 fn columns(schema: &TableSchema) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(["column", "type", "unit", "definition", "what it is"]);
+    let mut table = plain(&["column", "type", "unit", "stated", "what it is"]);
     for column in schema.columns() {
         let required = if column.required {
             ""
@@ -103,11 +120,7 @@ fn columns(schema: &TableSchema) -> Table {
             column.name.clone(),
             format!("{}{required}", column.kind),
             column.unit.clone().unwrap_or_default(),
-            column
-                .definition
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
+            stated(column),
             column
                 .title
                 .clone()
@@ -116,4 +129,37 @@ fn columns(schema: &TableSchema) -> Table {
         ]);
     }
     table
+}
+
+fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(header);
+    table
+}
+
+/// What the schema states of a column besides type and unit, one annotation on each line.
+fn stated(column: &Column) -> String {
+    let text = |what: &str, value: Option<String>| value.map(|value| format!("{what} {value}"));
+    let shown = |value: &dyn ToString| value.to_string();
+    let geometry = column.geometry.as_ref().map(|encoding| match &column.crs {
+        Some(crs) => format!("{encoding} in {crs}"),
+        None => encoding.clone(),
+    });
+    [
+        column.key.then(|| "key".to_owned()),
+        column.territory.then(|| "territory".to_owned()),
+        column.personal.then(|| "personal".to_owned()),
+        text("concept", column.concept.clone()),
+        text("definition", column.definition.as_ref().map(|v| shown(v))),
+        text("reference", column.reference.as_ref().map(|v| shown(v))),
+        text("grain", column.grain.as_ref().map(|v| shown(v))),
+        text("adds up", column.additive.as_ref().map(|v| shown(v))),
+        text("codes", column.codes.as_ref().map(|v| shown(v))),
+        text("geometry", geometry),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<String>>()
+    .join("\n")
 }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use jingwei_proto::time::Time;
 use jingwei_proto::wire::node::{CompareRequest, StatusRequest, StatusResponse};
+use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::{Alarm, alarms_in};
+use jingwei_registry::shell;
 use jingwei_registry::source::Source;
 
-use super::client::connect;
-use super::{Place, runtime, shell, wrong_use};
+use super::client::{connect, received};
+use super::{Place, runtime};
 use crate::agency::HostedAgency;
 use crate::config::Config;
 use crate::home::Home;
@@ -45,7 +47,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let home = Home::new(&arguments.place.dir);
-    Config::read(&home.settings(), super::environment()).map_err(wrong_use)?;
+    Config::read(&home.settings(), environment()).map_err(wrong_use)?;
     say!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
     print(&status);
@@ -108,12 +110,11 @@ fn compare(place: &Place) -> Vec<String> {
     let compared = runtime().and_then(|runtime| {
         runtime.block_on(async {
             let mut node = connect(place).await?;
-            let answer = node.compare(CompareRequest {}).await;
-            answer.map_err(|status| Fault::from_status(&status))
+            received(node.compare(CompareRequest {}).await)
         })
     });
     let peers = match compared {
-        Ok(answer) => answer.into_inner().peers,
+        Ok(answer) => answer.peers,
         Err(fault) => return vec![fault.to_string()],
     };
     let met = peers.iter().filter(|peer| peer.problem.is_empty()).count();
@@ -155,17 +156,19 @@ async fn wait(arguments: &Arguments) -> Result<(StatusResponse, Vec<String>), Fa
 async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     let status = status(place).await?;
     let mut problems = problems(&status, place);
+    let told = Some(status.problem.clone()).filter(|problem| !problem.is_empty());
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
             problems.push(format!(
                 "the registry's log has {size} entries, and {} are verified here so far",
                 status.log_size
             ));
+            problems.extend(told);
         }
+        // What the node met with when it last tried is over: the registry answers, and the node
+        // has all that it holds.
         Ok(_) => {}
-        // The node may have said so itself.
-        Err(error) if status.alarms.is_empty() => problems.push(error),
-        Err(_) => {}
+        Err(error) => problems.push(told.unwrap_or(error)),
     }
     Ok((status, problems))
 }
@@ -241,10 +244,7 @@ fn check_journals(home: &Home) -> Result<usize, Vec<String>> {
 
 async fn status(place: &Place) -> Result<StatusResponse, Fault> {
     let mut node = connect(place).await?;
-    let answer = node.status(StatusRequest {}).await;
-    answer
-        .map(tonic::Response::into_inner)
-        .map_err(|status| Fault::from_status(&status))
+    received(node.status(StatusRequest {}).await)
 }
 
 fn print(status: &StatusResponse) {

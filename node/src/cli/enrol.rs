@@ -5,11 +5,12 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use jingwei_proto::wire::node::EnrolRequest;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::Fault;
 
-use super::client::with_node;
-use super::{Place, failed, wrong_use};
+use super::Place;
+use super::client::{received, with_node};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -45,10 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         return Err(wrong_use("not enrolled"));
     }
     let enrolled = with_node(&arguments.place, |mut node| async move {
-        let answer = node.enrol(EnrolRequest { proposal: bytes }).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Fault::from_status(&status))
+        received(node.enrol(EnrolRequest { proposal: bytes }).await)
     })?;
     say!(
         "enrolled    {} by {}, log entry {}",

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::evidence::command::root_digest;
 use jingwei_proto::evidence::{sigstore, verify};
+use jingwei_registry::command::wrong_use;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::say;
-
-use super::wrong_use;
 
 const EXPORT_HELP: &str = "\
 Example:

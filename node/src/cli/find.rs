@@ -2,11 +2,12 @@
 
 use comfy_table::{Table, presets};
 use jingwei_proto::wire::node::FindRequest;
+use jingwei_registry::command::at_least_one;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::say;
 
 use super::Place;
-use super::client::with_node;
+use super::client::{received, with_node};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -14,27 +15,25 @@ Examples:
   jingwei find --dir fr
   jingwei find --dir fr population commune
 
-Every word must occur: in the name, the title, the description, a column or the agency's name.")]
+Every word must occur: in the name, the title, the description, a column or the agency's name.
+Withheld datasets are listed only to the agency's own people, here at its own node.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
     /// What to look for; without words everything is listed
     words: Vec<String>,
     /// At most this many
-    #[arg(long, default_value_t = 50)]
-    limit: u32,
+    #[arg(long, value_name = "N", default_value = "50", value_parser = at_least_one)]
+    limit: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let request = FindRequest {
         words: arguments.words.clone(),
-        limit: arguments.limit,
+        limit: u32::try_from(arguments.limit).unwrap_or(u32::MAX),
     };
     let found = with_node(&arguments.place, |mut node| async move {
-        let answer = node.find(request).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Fault::from_status(&status))
+        received(node.find(request).await)
     })?;
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);

@@ -7,13 +7,15 @@ use jingwei_proto::digest::Digest;
 use jingwei_proto::key::Signer;
 use jingwei_proto::statement::parse_fingerprint;
 use jingwei_registry::clock;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::disk::{DirLock, Disk};
-use jingwei_registry::enrolment::propose;
+use jingwei_registry::enrolment::{check_territory, propose};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
+use jingwei_registry::shell;
 use jingwei_registry::source::SourceError;
 
-use super::{Place, failed, runtime, shell, wrong_use};
+use super::{Place, runtime};
 use crate::agency::HostedAgency;
 use crate::home::Home;
 use crate::membership::{Membership, MembershipError};
@@ -78,7 +80,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-fn propose_enrolment(
+/// Writes the request to be enrolled, unless the agency is enrolled; says what stands in its way.
+pub(super) fn propose_enrolment(
     home: &Home,
     membership: &Membership,
     replica: &Arc<Replica>,
@@ -89,6 +92,17 @@ fn propose_enrolment(
     if replica.index().agency(id).map_err(failed)?.is_some() {
         say!("enrolled    {id}");
         return Ok(());
+    }
+    if let Some(superior) = id.superior() {
+        match replica.index().agency(&superior).map_err(failed)? {
+            Some(superior) => {
+                if let Err(fault) = check_territory(id, &agency.profile.territory, &superior) {
+                    say!("problem     {}", fault.message);
+                    say!("            {}", fault.advice.unwrap_or_default());
+                }
+            }
+            None => say!("problem     {superior} is not enrolled yet, and must be before {id}"),
+        }
     }
     let path = home.enrolment(id);
     let mut bytes = propose(
@@ -133,6 +147,9 @@ fn join_fault(error: MembershipError) -> Fault {
             .advise(
                 "do not join: ask the registry's keepers for the fingerprint, over another line",
             ),
+        MembershipError::Source(SourceError::NotHttp { .. }) => {
+            fault.advise("is it a node's port? join names the registry's, which its keepers know")
+        }
         MembershipError::Source(_) | MembershipError::Replica(ReplicaError::Source(_)) => {
             fault.advise("is the registry running, and the address right?")
         }

@@ -1,7 +1,7 @@
 //! The command line: one file for each command; this one only delegates.
 
 mod change;
-mod client;
+pub(crate) mod client;
 mod demo;
 mod describe;
 mod doctor;
@@ -13,16 +13,16 @@ mod join;
 mod publish;
 mod schema;
 mod serve;
-pub mod shell;
 mod sql;
+mod table;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use jingwei_proto::evidence::command as verify;
-use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::command::{self, failed};
+use jingwei_registry::fault::Fault;
 
 const HELP: &str = "\
 Begin with:
@@ -101,15 +101,6 @@ pub struct Place {
     pub dir: PathBuf,
 }
 
-/// Failures without further structure.
-fn failed(error: impl std::fmt::Display) -> Fault {
-    Fault::new(Blame::Internal, error.to_string())
-}
-
-fn wrong_use(error: impl std::fmt::Display) -> Fault {
-    Fault::new(Blame::WrongUse, error.to_string())
-}
-
 /// Stack of the runtime's threads: a query at the border grammar's full depth needs more than
 /// the usual 2 MiB while it is planned. Only what is used takes memory.
 const STACK: usize = 16 * 1024 * 1024;
@@ -148,30 +139,5 @@ pub fn run(command: Command) -> ExitCode {
         What::Evidence(arguments) => evidence::run(&arguments),
         What::Doctor(arguments) => doctor::run(&arguments),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            report(&fault);
-            ExitCode::from(fault.exit_code())
-        }
-    }
-}
-
-/// What went wrong, where, and what to do next.
-fn report(fault: &Fault) {
-    let mut out = std::io::stderr().lock();
-    // Who has closed standard error does not want to read it.
-    let _ = writeln!(out, "error: {}", verify::printable(&fault.message));
-    if let Some(advice) = &fault.advice {
-        let _ = writeln!(out, "  {}", verify::printable(advice));
-    }
-    if let Some(pause) = fault.retry_after {
-        let _ = writeln!(out, "  try again in {} s", pause.as_secs().max(1));
-    }
-}
-
-/// The environment as text; variables that are not text cannot be ours.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+    command::end(result)
 }

@@ -13,12 +13,13 @@ use jingwei_proto::wire::node::{
     PublishEnd, PublishProgress, PublishRequest, PublishStart, Published, RowsRejected,
     publish_request, publish_response,
 };
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::client::{Client, with_node};
-use super::{Place, failed, wrong_use};
+use super::Place;
+use super::client::{self, Client, received, with_node};
 
 /// Bytes of the file in one message.
 const CHUNK: usize = 1024 * 1024;
@@ -103,7 +104,8 @@ fn file_name(path: &Path) -> String {
 /// The schema's bytes, if it is a file; otherwise its name, which the node looks up.
 fn schema(text: &str) -> Result<Vec<u8>, Fault> {
     let path = Path::new(text);
-    if path.is_file() {
+    // A pipe will do: it is read once.
+    if path.exists() && !path.is_dir() {
         let bytes = std::fs::read(path).map_err(|error| wrong_use(format!("{text}: {error}")))?;
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(Fault::new(
@@ -131,11 +133,19 @@ impl Upload {
     fn open(path: &Path) -> Result<Upload, Fault> {
         let cannot =
             |error: std::io::Error| wrong_use(format!("cannot read {}: {error}", path.display()));
+        // Looked at before it is opened: to open a pipe that nobody writes to never ends.
+        let kind = std::fs::metadata(path).map_err(cannot)?;
+        if !kind.is_file() {
+            let what = if kind.is_dir() {
+                "a directory"
+            } else {
+                "a pipe or a device"
+            };
+            return Err(wrong_use(format!("{} is {what}, not a file", path.display()))
+                .advise("publish reads an ordinary file, which it can tell has not changed meanwhile: save it as one first"));
+        }
         let file = File::open(path).map_err(cannot)?;
         let metadata = file.metadata().map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(wrong_use(format!("{} is not a file", path.display())));
-        }
         Ok(Upload {
             file,
             name: path.display().to_string(),
@@ -171,11 +181,7 @@ async fn publish(
     let name = upload.name.clone();
     let (sender, receiver) = mpsc::channel(4);
     let feeding = tokio::spawn(feed(sender, start, upload));
-    let mut replies = node
-        .publish(ReceiverStream::new(receiver))
-        .await
-        .map_err(|status| Fault::from_status(&status))?
-        .into_inner();
+    let mut replies = received(node.publish(ReceiverStream::new(receiver)).await)?;
     let mut rejected = Rejected::new(rejects);
     let mut result = None;
     while let Some(reply) = replies.next().await {
@@ -189,7 +195,7 @@ async fn publish(
                 if let Ok(Err(fault)) = feeding.await {
                     return Err(fault);
                 }
-                return Err(Fault::from_status(&status));
+                return Err(client::fault(&status));
             }
         }
     }
@@ -197,13 +203,7 @@ async fn publish(
         bar.finish_and_clear();
         return Err(rejected.finish(&name));
     }
-    result.ok_or_else(|| {
-        Fault::new(
-            Blame::Unavailable,
-            "the node stopped before the publication was done",
-        )
-        .advise("publish the same file again; it goes on where it was")
-    })
+    result.ok_or_else(client::stopped)
 }
 
 async fn feed(

@@ -4,10 +4,11 @@ use jingwei_registry::say;
 use std::path::PathBuf;
 
 use jingwei_proto::wire::node::EnterSchemaRequest;
+use jingwei_registry::command::wrong_use;
 use jingwei_registry::fault::Fault;
 
-use super::client::with_node;
-use super::{Place, wrong_use};
+use super::Place;
+use super::client::{received, with_node};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -37,10 +38,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         schema,
     };
     let entered = with_node(&arguments.place, |mut node| async move {
-        let answer = node.enter_schema(request).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Fault::from_status(&status))
+        received(node.enter_schema(request).await)
     })?;
     say!("entered     {} version {}", arguments.name, entered.version);
     say!("log entry   {}", entered.index);

@@ -4,13 +4,13 @@ use jingwei_registry::say;
 use std::net::SocketAddr;
 
 use jingwei_registry::clock;
-use jingwei_registry::disk::{Disk, LockError};
+use jingwei_registry::command::{asked_to_stop, environment, failed, listen_address, wrong_use};
+use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::telemetry;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Place, environment, failed, runtime, wrong_use};
+use super::{Place, runtime};
 use crate::config::Config;
 use crate::home::Home;
 use crate::node::{Node, OpenError};
@@ -26,7 +26,7 @@ pub struct Arguments {
     #[command(flatten)]
     place: Place,
     /// Where to listen for other nodes; overrides node.toml
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 }
 
@@ -46,8 +46,7 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
         failed(format!("cannot listen on {listen}: {error}"))
             .advise("choose another with --listen, or in node.toml")
     })?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let asked = asked_to_stop()?;
     let agencies: Vec<String> = node.hosted().map(ToString::to_string).collect();
     say!(
         "node of {} at https://{}",
@@ -56,10 +55,7 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
     );
     let stopping = node.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        asked.await;
         tracing::info!("stopping");
         stopping.stop();
     });
@@ -70,7 +66,6 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
 pub fn open_fault(error: OpenError) -> Fault {
     let blame = match &error {
         OpenError::NoAgency(_) | OpenError::Membership(_) | OpenError::Source(_) => Blame::WrongUse,
-        OpenError::Locked(LockError::InUse { .. }) => Blame::WrongUse,
         _ => Blame::Internal,
     };
     Fault::new(blame, error.to_string())

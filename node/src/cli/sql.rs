@@ -4,21 +4,22 @@ use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use arrow::ipc::reader::StreamDecoder;
 use futures::StreamExt as _;
 use indicatif::ProgressBar;
-use jingwei_proto::digest::{Digest, Hasher};
 use jingwei_proto::wire::node::{
-    Export, Exports, SqlDone, SqlRequest, SqlResponse, SqlStart, sql_request, sql_response,
+    Exports, SqlDone, SqlRequest, SqlResponse, SqlStart, sql_request, sql_response,
 };
+use jingwei_registry::command::{at_least_one, failed, wrong_use};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::client::{Client, with_node};
-use super::{Place, failed, wrong_use};
-use crate::output::{Format, Output, TABLE_ROWS};
+use super::Place;
+use super::client::{self, Client, received, with_node};
+use super::table::{Table, partial};
+use crate::home::Home;
+use crate::output::Format;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -27,7 +28,9 @@ Examples:
   jingwei sql --dir fr 'SELECT * FROM \"fr.communes\".\"communes@3\"' --format parquet --output communes.parquet
   jingwei sql --dir fr 'SELECT count(*) FROM \"cn.stats\".counties' --save count.evidence
 
-The table goes to standard output, who answered and how long it took to standard error.
+The table goes to standard output, who answered and how long it took to standard error. Rows are held
+back in a private file until every provider's receipt has verified: of an answer that fails, nothing is
+printed and no file is left.
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 an answer did not verify, 4 refused by policy, 5 incomplete.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -53,16 +56,11 @@ pub struct Arguments {
     #[arg(long, default_value = "", hide_default_value = true)]
     legal_basis: String,
     /// Give up after so many seconds
-    #[arg(
-        long,
-        default_value_t = 0,
-        value_name = "SECONDS",
-        hide_default_value = true
-    )]
-    timeout: u64,
+    #[arg(long, value_name = "SECONDS", value_parser = at_least_one)]
+    timeout: Option<u64>,
     /// Fail rather than return more rows
-    #[arg(long, default_value_t = 0, value_name = "N", hide_default_value = true)]
-    max_rows: u64,
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    max_rows: Option<u64>,
     /// Do not say who answered
     #[arg(long, short)]
     quiet: bool,
@@ -162,13 +160,15 @@ async fn ask(
     sql: String,
     evidence: Option<Evidence<'_>>,
 ) -> Result<(), Fault> {
+    let home = Home::new(&arguments.place.dir);
+    let mut table = Table::new(&home, format, arguments.output.as_deref())?;
     let (sender, receiver) = mpsc::channel(2);
     let start = SqlStart {
         agency: arguments.agency.clone(),
         sql,
         save: arguments.save.is_some(),
-        timeout_seconds: arguments.timeout,
-        max_rows: arguments.max_rows,
+        timeout_seconds: arguments.timeout.unwrap_or(0),
+        max_rows: arguments.max_rows.unwrap_or(0),
         purpose: arguments.purpose.clone(),
         legal_basis: arguments.legal_basis.clone(),
     };
@@ -179,12 +179,7 @@ async fn ask(
         })
         .await;
     let spinner = spinner(arguments);
-    let mut replies = node
-        .sql(ReceiverStream::new(receiver))
-        .await
-        .map_err(|status| Fault::from_status(&status))?
-        .into_inner();
-    let mut table = Table::new(arguments, format);
+    let mut replies = received(node.sql(ReceiverStream::new(receiver)).await)?;
     let done = loop {
         match next(&mut replies).await? {
             Some(sql_response::Part::Table(bytes)) => {
@@ -221,7 +216,7 @@ async fn ask(
 async fn next(replies: &mut Streaming<SqlResponse>) -> Result<Option<sql_response::Part>, Fault> {
     match replies.next().await {
         Some(Ok(reply)) => Ok(reply.part),
-        Some(Err(status)) => Err(Fault::from_status(&status)),
+        Some(Err(status)) => Err(client::fault(&status)),
         None => Ok(None),
     }
 }
@@ -233,140 +228,6 @@ fn spinner(arguments: &Arguments) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message("asking");
     spinner.enable_steady_tick(std::time::Duration::from_millis(120));
     spinner
-}
-
-/// What the table is written to, hashed on the way so that evidence can bind the export.
-struct Hashed {
-    out: Box<dyn Write + Send>,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// The table as it comes in: an Arrow IPC stream in pieces.
-struct Table<'a> {
-    arguments: &'a Arguments,
-    format: Format,
-    decoder: StreamDecoder,
-    output: Option<Output<Hashed>>,
-    partial: Option<PathBuf>,
-}
-
-impl<'a> Table<'a> {
-    fn new(arguments: &'a Arguments, format: Format) -> Table<'a> {
-        Table {
-            arguments,
-            format,
-            decoder: StreamDecoder::new(),
-            output: None,
-            partial: None,
-        }
-    }
-
-    fn take(&mut self, bytes: Vec<u8>) -> Result<(), Fault> {
-        let mut buffer = arrow::buffer::Buffer::from_vec(bytes);
-        while !buffer.is_empty() {
-            let batch = self.decoder.decode(&mut buffer).map_err(failed)?;
-            if self.output.is_none() && self.decoder.schema().is_some() {
-                self.output = Some(self.begin()?);
-            }
-            if let (Some(output), Some(batch)) = (&mut self.output, batch) {
-                output.batch(&batch).map_err(pipe)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn begin(&mut self) -> Result<Output<Hashed>, Fault> {
-        let schema = self
-            .decoder
-            .schema()
-            .ok_or_else(|| failed("the table has no columns"))?;
-        let out: Box<dyn Write + Send> = match &self.arguments.output {
-            Some(path) => {
-                let partial = partial(path);
-                let file = File::create(&partial).map_err(|error| {
-                    wrong_use(format!("cannot write {}: {error}", path.display()))
-                })?;
-                self.partial = Some(partial);
-                Box::new(BufWriter::new(file))
-            }
-            None => Box::new(BufWriter::new(io::stdout())),
-        };
-        let hashed = Hashed {
-            out,
-            hasher: Hasher::new(),
-            bytes: 0,
-        };
-        let width = if io::stdout().is_terminal() {
-            terminal_width()
-        } else {
-            None
-        };
-        Output::new(self.format, schema, hashed, TABLE_ROWS, width).map_err(failed)
-    }
-
-    /// Ends the table; names the export if it is one that can be bound.
-    fn finish(mut self) -> Result<Option<Export>, Fault> {
-        let Some(output) = self.output.take() else {
-            return Err(Fault::new(Blame::Incomplete, "no table came"));
-        };
-        let (_, hashed) = output.finish().map_err(pipe)?;
-        if let (Some(partial), Some(path)) = (self.partial.take(), &self.arguments.output) {
-            std::fs::rename(&partial, path)
-                .map_err(|error| failed(format!("cannot write {}: {error}", path.display())))?;
-        }
-        let format = match self.format {
-            Format::Table => return Ok(None),
-            Format::Csv => "csv",
-            Format::Json => "json",
-            Format::Ndjson => "ndjson",
-            Format::Parquet => "parquet",
-        };
-        let digest: Digest = hashed.hasher.finish();
-        Ok(Some(Export {
-            format: format.to_owned(),
-            digest: digest.to_string(),
-            bytes: hashed.bytes,
-        }))
-    }
-}
-
-impl Drop for Table<'_> {
-    fn drop(&mut self) {
-        // An answer that broke off leaves no file that could be taken for a whole one.
-        if let Some(partial) = &self.partial {
-            let _ = std::fs::remove_file(partial);
-        }
-    }
-}
-
-/// The terminal's width in characters, as the shell exports it or the terminal reports it.
-fn terminal_width() -> Option<u16> {
-    comfy_table::Table::new().width()
-}
-
-/// A file under way, beside the one that it becomes.
-fn partial(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    path.with_file_name(name)
-}
-
-fn pipe(error: crate::output::OutputError) -> Fault {
-    failed(error)
 }
 
 /// Who answered, and how long it took.

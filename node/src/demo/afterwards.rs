@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use jingwei_registry::fault::Fault;
+use jingwei_registry::shell;
 
 use super::directory::Directory;
 use super::federation::Federation;
 use super::proof;
 use super::registry::failed;
 use super::screen::Screen;
-use crate::cli::shell;
 
 /// The highest temperature of each month in two cities, brought to one unit:
 /// as near to like for like as hourly reports come.
@@ -30,24 +30,42 @@ pub fn tell(federation: &Federation, directory: &Directory, screen: &Screen) -> 
     screen.gap();
     if directory.is_temporary() {
         screen.say("Ctrl-C ends the demo and removes its directory; ‘demo --dir DIR’ keeps it.");
-    } else {
-        screen.say("Ctrl-C ends the demo. Its directory is kept; what is in it can be served again, one by one:");
-        for witness in federation.registry.witnesses() {
-            let dir = federation.dir().join(&witness.name);
-            screen.say(&format!(
-                "jingwei-registry witness --dir {}",
-                shell::path(&dir)
-            ));
-        }
+        return Ok(());
+    }
+    screen.say("Ctrl-C ends the demo.");
+    tell_kept(federation, screen)
+}
+
+/// What is left when the demo ends with the tour, and how to get a federation that stays up.
+pub fn tell_ended(
+    federation: &Federation,
+    directory: &Directory,
+    screen: &Screen,
+) -> Result<(), Fault> {
+    if directory.is_temporary() {
+        screen.say("Its directory is removed. ‘jingwei demo’ without --once stays up, with commands to try; with --dir DIR it keeps everything.");
+        return Ok(());
+    }
+    tell_kept(federation, screen)
+}
+
+fn tell_kept(federation: &Federation, screen: &Screen) -> Result<(), Fault> {
+    screen.say("The directory is kept; what is in it can be served again, one by one:");
+    for witness in federation.registry.witnesses() {
+        let dir = federation.dir().join(&witness.name);
         screen.say(&format!(
-            "jingwei-registry serve --dir {}",
-            shell::path(federation.registry.dir())
-        ));
-        screen.say(&format!(
-            "jingwei serve --dir {}",
-            shell::path(&federation.node_dir("fr")?)
+            "jingwei-registry witness --dir {}",
+            shell::path(&dir)
         ));
     }
+    screen.say(&format!(
+        "jingwei-registry serve --dir {}",
+        shell::path(federation.registry.dir())
+    ));
+    screen.say(&format!(
+        "jingwei serve --dir {}",
+        shell::path(&federation.node_dir("fr")?)
+    ));
     Ok(())
 }
 

@@ -14,8 +14,9 @@ use jingwei_proto::wire::node::{
 use jingwei_registry::connect::{self, Link};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Response, Status, Streaming};
+use tonic::Streaming;
 
+use crate::cli::client::{fault, received};
 use crate::home::Home;
 use crate::serve::stubs::local_client::LocalClient;
 
@@ -48,7 +49,7 @@ impl Client {
     /// Has the node enrol an agency below one that it hosts.
     pub async fn enrol(&self, proposal: Vec<u8>) -> Result<(), Fault> {
         let answer = self.0.clone().enrol(EnrolRequest { proposal }).await;
-        inner(answer).map(|_| ())
+        received(answer).map(|_| ())
     }
 
     /// Publishes a file that is in memory.
@@ -72,10 +73,10 @@ impl Client {
             // The channel has room for all of them.
             let _ = sender.send(PublishRequest { part: Some(part) }).await;
         }
-        let mut replies = inner(self.0.clone().publish(ReceiverStream::new(receiver)).await)?;
+        let mut replies = received(self.0.clone().publish(ReceiverStream::new(receiver)).await)?;
         let mut published = None;
         while let Some(reply) = replies.next().await {
-            match fault(reply)?.part {
+            match reply.map_err(|status| fault(&status))?.part {
                 Some(publish_response::Part::Progress(now)) => progress(&now),
                 Some(publish_response::Part::Published(done)) => published = Some(done),
                 Some(publish_response::Part::Rejected(rows)) if rows.count > 0 => {
@@ -113,7 +114,7 @@ impl Client {
         // The channel has room for both.
         let _ = send(sql_request::Part::Start(start)).await;
         let _ = send(sql_request::Part::Exports(Exports { files: Vec::new() })).await;
-        let replies = inner(self.0.clone().sql(ReceiverStream::new(receiver)).await)?;
+        let replies = received(self.0.clone().sql(ReceiverStream::new(receiver)).await)?;
         let answer = receive(replies).await;
         drop(sender);
         answer
@@ -126,7 +127,7 @@ async fn receive(
     let (mut decoder, mut batches) = (StreamDecoder::new(), Vec::new());
     let (mut done, mut evidence) = (None, Vec::new());
     while let Some(reply) = replies.next().await {
-        match fault(reply)?.part {
+        match reply.map_err(|status| fault(&status))?.part {
             Some(sql_response::Part::Table(bytes)) => {
                 let mut buffer = Buffer::from_vec(bytes);
                 while !buffer.is_empty() {
@@ -150,14 +151,6 @@ async fn receive(
         done,
         evidence,
     })
-}
-
-fn inner<T>(answer: Result<Response<T>, Status>) -> Result<T, Fault> {
-    fault(answer.map(Response::into_inner))
-}
-
-fn fault<T>(answer: Result<T, Status>) -> Result<T, Fault> {
-    answer.map_err(|status| Fault::from_status(&status))
 }
 
 fn broken(error: arrow::error::ArrowError) -> Fault {

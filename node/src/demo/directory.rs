@@ -7,9 +7,8 @@ use std::sync::Mutex;
 use jingwei_proto::digest::to_hex;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::keyfile;
+use jingwei_registry::shell;
 use tracing_subscriber::EnvFilter;
-
-use crate::cli::shell;
 
 /// Where a demo keeps everything: one directory for the registry and one for each node.
 #[derive(Debug)]

@@ -30,8 +30,8 @@ mod witnesses;
 
 use std::time::Instant;
 
+use jingwei_registry::command::asked_to_stop;
 use jingwei_registry::fault::{Blame, Fault};
-use tokio::signal::unix::{SignalKind, signal};
 
 pub use directory::Directory;
 use federation::Federation;
@@ -56,7 +56,7 @@ pub async fn run(directory: &Directory, options: Options) -> Result<(), Fault> {
     directory.log_into()?;
     let screen = Screen::new(options.quiet);
     // One future from beginning to end: a Ctrl-C between tour and waiting is not lost.
-    let mut interrupted = std::pin::pin!(interrupted());
+    let mut interrupted = std::pin::pin!(asked_to_stop()?);
     let given = tokio::select! {
         given = give(directory, options, &screen) => given,
         () = &mut interrupted => return Err(Fault::new(Blame::Cancelled, "interrupted before the end of the tour")),
@@ -85,20 +85,9 @@ async fn give(
             "the tour took {} in all",
             screen::duration(began.elapsed())
         ));
+        afterwards::tell_ended(&federation, directory, screen)?;
     } else {
         afterwards::tell(&federation, directory, screen)?;
     }
     Ok((federation, result))
-}
-
-/// Returns when a person or the system asks the demo to end.
-async fn interrupted() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = tokio::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
 }

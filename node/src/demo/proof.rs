@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::evidence::{self, command};
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::shell;
 
 use super::client::Answer;
 use super::federation::Federation;
@@ -11,7 +12,6 @@ use super::registry::failed;
 use super::screen::grouped;
 use super::tour::Tour;
 use super::witnesses::WITNESSES;
-use crate::cli::shell;
 
 /// A name that stands in the providers' rows; the byte that is changed is its first.
 const NAME: &[u8] = "Rennes Métropole".as_bytes();

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use jingwei_proto::digest::{Digest, Hasher, to_hex};
+use jingwei_proto::digest::{Digest, HashingWriter, to_hex};
 use jingwei_registry::disk::StagedFile;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -49,7 +49,7 @@ pub struct Written {
 
 /// A Parquet file under way.
 pub(super) struct ParquetFile {
-    writer: ArrowWriter<Hashed>,
+    writer: ArrowWriter<HashingWriter<StagedFile>>,
     schema: SchemaRef,
     pending: Vec<RecordBatch>,
     pending_rows: usize,
@@ -65,11 +65,7 @@ impl ParquetFile {
         schema: SchemaRef,
         salt: &[u8; 32],
     ) -> Result<ParquetFile, IngestError> {
-        let hashed = Hashed {
-            file,
-            hasher: Hasher::new(),
-            bytes: 0,
-        };
+        let hashed = HashingWriter::new(file);
         // Without the Arrow schema of the writer: Parquet's own types say all that ours need.
         let options = ArrowWriterOptions::new()
             .with_properties(properties(salt)?)
@@ -108,11 +104,12 @@ impl ParquetFile {
         let rows = self.rows;
         let mut hashed = self.writer.into_inner().map_err(blame)?;
         hashed.flush().map_err(IngestError::Write)?;
+        let (file, digest, bytes) = hashed.finish();
         Ok(Written {
-            digest: hashed.hasher.finish(),
-            bytes: hashed.bytes,
+            digest,
+            bytes,
             rows,
-            file: hashed.file,
+            file,
         })
     }
 
@@ -172,25 +169,5 @@ fn blame(error: ParquetError) -> IngestError {
             Err(other) => IngestError::Defect(other.to_string()),
         },
         other => IngestError::Defect(other.to_string()),
-    }
-}
-
-/// Hashes what goes to the file.
-struct Hashed {
-    file: StagedFile,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl Write for Hashed {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let count = self.file.write(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.bytes += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

@@ -20,8 +20,10 @@ use jingwei_proto::wire::node::{
     EnterSchemaResponse, FindRequest, FindResponse, HostedAgency, PublishRequest, PublishResponse,
     SqlRequest, SqlResponse, StatusRequest, StatusResponse,
 };
-use jingwei_registry::enrolment::Proposal;
+use jingwei_registry::enrolment::{Proposal, check_territory};
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::index::IndexError;
+use jingwei_registry::replica::Alarm;
 use jingwei_schemas::TableSchema;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -122,9 +124,15 @@ impl Node {
         let standing = self.replica.standing().borrow().clone();
         let standing_alarms = self.replica.alarms();
         let mut alarms: Vec<String> = standing_alarms.iter().map(ToString::to_string).collect();
-        // A misbehaviour is an alarm and the last failure both.
-        let told = |problem: &String| standing_alarms.iter().any(|alarm| alarm.text == *problem);
-        alarms.extend(standing.problem.filter(|problem| !told(problem)));
+        // No later attempt mends this: the log has entries that cannot be understood here.
+        let newer = self.replica.index().newer_rules();
+        alarms.extend(newer.map(|rules| IndexError::RulesTooNew(rules).to_string()));
+        // What is an alarm is the last failure, too.
+        let told = |problem: &String| {
+            let same = |alarm: &Alarm| alarm.text == *problem;
+            alarms.contains(problem) || standing_alarms.iter().any(same)
+        };
+        let problem = standing.problem.filter(|problem| !told(problem));
         alarms.extend(self.contested());
         alarms.extend(self.key_alarms());
         StatusResponse {
@@ -142,6 +150,7 @@ impl Node {
             registry_seen: standing.registry_seen.map_or(0, |time| time.seconds()),
             alarms,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            problem: problem.unwrap_or_default(),
             cosigners: self.cosigners(),
             witness: self.witness_key(),
         }
@@ -169,12 +178,25 @@ impl Node {
 
     fn hosted_status(&self, agency: &crate::agency::HostedAgency) -> HostedAgency {
         let record = self.replica.index().agency(agency.id()).ok().flatten();
+        // What it was enrolled with counts; before that, what it says of itself.
+        let (name, level, territory) = match &record {
+            Some(record) => (
+                record.name.clone(),
+                record.level,
+                record.territory.to_string(),
+            ),
+            None => (
+                agency.profile.name.clone(),
+                agency.profile.level,
+                agency.profile.territory.to_string(),
+            ),
+        };
         HostedAgency {
             id: agency.id().to_string(),
             enrolled: record.is_some(),
-            name: agency.profile.name.clone(),
-            level: agency.profile.level,
-            territory: agency.profile.territory.to_string(),
+            name,
+            level,
+            territory,
             announced: self.is_announced(agency),
         }
     }
@@ -209,6 +231,11 @@ impl Node {
             )
             .advise(format!("give the file to {superior}"))
         })?;
+        // The registry judges; where the replica knows the superior already, it is told in time
+        // and with advice.
+        if let Ok(record) = self.member(&superior) {
+            check_territory(&proposal.id, &proposal.agency.territory, &record)?;
+        }
         let envelope = proposal.statement().sign(&agency.signing);
         let index = self.enter(&envelope).await?;
         Ok(EnrolResponse {

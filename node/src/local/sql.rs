@@ -266,10 +266,11 @@ fn micros(elapsed: Duration) -> u64 {
 /// A query's error as it reaches the user.
 pub(crate) fn query_fault(error: QueryError) -> Fault {
     let blame = match &error {
-        QueryError::WrongSql { .. } | QueryError::ReadOnly { .. } | QueryError::Recursive => {
-            Blame::WrongUse
-        }
-        QueryError::UnknownTable { .. } | QueryError::UnknownColumn { .. } => Blame::NotFound,
+        QueryError::WrongSql { .. }
+        | QueryError::ReadOnly { .. }
+        | QueryError::Recursive
+        | QueryError::UnknownTable { .. }
+        | QueryError::UnknownColumn { .. } => Blame::WrongUse,
         QueryError::Limit(_) => Blame::LimitExceeded,
         QueryError::Overloaded(_) => Blame::Overloaded,
         QueryError::Refused { .. } => Blame::Refused,

@@ -36,10 +36,12 @@ pub enum QueryError {
         nearest: Vec<String>,
     },
     /// A column is not there.
-    #[error("there is no column ‘{name}’{}", hint(nearest))]
+    #[error("there is no column ‘{name}’{}{}", value_hint(*quoted, name), hint(nearest))]
     UnknownColumn {
         /// As it was written.
         name: String,
+        /// Whether it stood in double quotes and resembles no column: a text, most likely.
+        quoted: bool,
         /// Columns with similar names, the nearest first.
         nearest: Vec<String>,
     },
@@ -95,7 +97,25 @@ fn hint(nearest: &[String]) -> String {
     }
 }
 
+fn value_hint(quoted: bool, name: &str) -> String {
+    match quoted {
+        true => format!(
+            "; double quotes are for names, and a text stands in single quotes: '{}'",
+            name.replace('\'', "''")
+        ),
+        false => String::new(),
+    }
+}
+
 impl QueryError {
+    /// What hindered the planning of a query lies in its SQL, whatever the engine calls it.
+    pub fn of_planning(error: DataFusionError) -> QueryError {
+        match QueryError::from(error) {
+            QueryError::Uncomputable(message) => QueryError::wrong(message),
+            other => other,
+        }
+    }
+
     /// The SQL is wrong, and where is not known.
     pub fn wrong(message: impl Into<String>) -> QueryError {
         QueryError::WrongSql {
@@ -133,6 +153,13 @@ impl From<DataFusionError> for QueryError {
                 QueryError::Limit(Exceeded::Memory.to_string())
             }
             DataFusionError::SQL(error, _) => syntax(&error.to_string()),
+            DataFusionError::Plan(message)
+            | DataFusionError::NotImplemented(message)
+            | DataFusionError::Internal(message)
+                if message.contains(NO_SUCH_CALL) =>
+            {
+                QueryError::wrong(no_such_call(message))
+            }
             DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
                 QueryError::wrong(message)
             }
@@ -158,6 +185,30 @@ fn exceeded(limit: &Exceeded) -> QueryError {
         true => QueryError::Overloaded(limit.to_string()),
         false => QueryError::Limit(limit.to_string()),
     }
+}
+
+/// How the engine introduces a call that no function answers, in a page of candidates.
+const NO_SUCH_CALL: &str = "No function matches the given name and argument types '";
+
+/// The call in the words of schemas: `sum(text)`.
+fn no_such_call(message: &str) -> String {
+    let call = message.split(NO_SUCH_CALL).nth(1).unwrap_or_default();
+    let mut call = call.split("'.").next().unwrap_or_default().to_owned();
+    for (engine, ours) in [
+        ("Timestamp(µs, \"+00:00\")", "date-time"),
+        ("Timestamp(µs)", "date-time"),
+        ("Utf8View", "text"),
+        ("Utf8", "text"),
+        ("Int64", "integer"),
+        ("Float64", "number"),
+        ("Boolean", "boolean"),
+        ("Date32", "date"),
+    ] {
+        call = call.replace(engine, ours);
+    }
+    format!(
+        "{call} is not possible: the function takes other types, or another number of values; CAST(… AS DOUBLE) reads a text as a number"
+    )
 }
 
 /// A table of one's own node, read without an exchange.
@@ -206,6 +257,22 @@ mod tests {
             error.to_string(),
             "line 1, column 8: Expected: an expression, found: FROM"
         );
+    }
+
+    #[test]
+    fn a_call_that_no_function_answers_is_told_in_a_line() {
+        let engine = "Function 'sum' failed to match any signature, errors: Error during planning: \
+            Function 'sum' requires Decimal. No function matches the given name and argument types \
+            'sum(Utf8)'. You might need to add explicit type casts.\n\tCandidate functions:\n\tsum(Decimal)";
+        for error in [
+            DataFusionError::Plan(engine.into()),
+            DataFusionError::Internal(engine.into()),
+        ] {
+            let told = QueryError::from(error);
+            assert!(matches!(told, QueryError::WrongSql { .. }), "{told:?}");
+            assert!(told.to_string().starts_with("sum(text) is not possible"));
+            assert!(!told.to_string().contains("Candidate"), "{told}");
+        }
     }
 
     #[test]

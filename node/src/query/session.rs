@@ -77,7 +77,10 @@ impl Session {
         state.register_catalog_list(Arc::new(self.resolve(&query).await?));
         let plan = plan(&state, query).await?;
         statement::reads_only(&plan)?;
-        let physical = state.create_physical_plan(&plan).await?;
+        let physical = state
+            .create_physical_plan(&plan)
+            .await
+            .map_err(QueryError::of_planning)?;
         let context = TaskContext::from(&state).with_runtime(seat.runtime(self.limits.memory));
         let rows = execute_stream(physical, Arc::new(context))?;
         let rows = bounded(rows, &self.limits, deadline, seat);
@@ -183,7 +186,7 @@ async fn plan(state: &SessionState, mut query: Box<Query>) -> Result<LogicalPlan
         };
         match Missing::from_error(&error) {
             Some(missing) if missing.mend(&mut query) => {}
-            Some(missing) => return Err(missing.into_error()),
+            Some(missing) => return Err(missing.into_error(&mut query)),
             None => return Err(place_error(error)),
         }
     }
@@ -198,7 +201,7 @@ const MAX_MENDS: usize = 200;
 /// The error, with the place that the planner tells beside it.
 fn place_error(error: DataFusionError) -> QueryError {
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
-    match (QueryError::from(error), span) {
+    match (QueryError::of_planning(error), span) {
         (
             QueryError::WrongSql {
                 message,

@@ -151,10 +151,10 @@ impl<R: Read> Reader<R> {
             return self.end();
         }
         let Some((name, size)) = parse_header(&block) else {
-            return self.form("a damaged member header");
+            return self.form(unexpected(&block));
         };
         if header(&name, size) != Some(block) {
-            return self.form("a damaged member header");
+            return self.form(unexpected(&block));
         }
         self.at += BLOCK as u64;
         let (digest, bytes) = self.content(&name, size)?;
@@ -208,6 +208,23 @@ impl<R: Read> Reader<R> {
             return self.form("bytes after the end");
         }
         Ok(None)
+    }
+}
+
+/// What a block is that should be a header and is not one of ours.
+fn unexpected(block: &[u8; BLOCK]) -> &'static str {
+    if block.starts_with(&[0x1f, 0x8b]) || block.starts_with(b"BZh") || block.starts_with(b"PK") {
+        return "it is compressed; unpack it to the original file, and verify that";
+    }
+    // Every tar program writes a correct sum, also over members of other kinds.
+    let written = std::str::from_utf8(&block[148..156]).unwrap_or_default();
+    let written = u32::from_str_radix(written.trim_matches([' ', '\0']), 8);
+    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+    let own: u32 = block[148..156].iter().map(|b| u32::from(*b)).sum();
+    if block[257..262] == *b"ustar" && written == Ok(sum - own + 8 * u32::from(b' ')) {
+        "another program has packed it again; every byte of evidence counts, so verify the original file"
+    } else {
+        "a damaged member header"
     }
 }
 
@@ -265,6 +282,23 @@ mod tests {
         }
         assert!(read(&bytes[..bytes.len() - 1]).is_err());
         assert!(read(&[&bytes[..], &[0]].concat()[..]).is_err());
+    }
+
+    #[test]
+    fn an_archive_packed_again_is_called_that() {
+        let told = |bytes: &[u8]| read(bytes).unwrap_err().to_string();
+        let mut again = sample();
+        // Another owner, and the sum that goes with it.
+        again[108..116].copy_from_slice(b"0001750\0");
+        again[148..156].fill(b' ');
+        let sum: u32 = again[..BLOCK].iter().map(|b| u32::from(*b)).sum();
+        again[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        assert!(told(&again).contains("packed it again"), "{}", told(&again));
+        again[108] ^= 1;
+        assert!(told(&again).contains("damaged"), "{}", told(&again));
+        let mut compressed = sample();
+        compressed[..2].copy_from_slice(&[0x1f, 0x8b]);
+        assert!(told(&compressed).contains("compressed"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{Report, verify};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::misbehaviour::{CLAIM, Misbehaviour, Verdict};
 use crate::statement::{fingerprint, parse_fingerprint};
 
@@ -19,7 +19,8 @@ Examples:
   jingwei-verify two-histories.misbehaviour --root 4QWV-3GZ6-…   (a registry that lied)
 
 The file is a plain tar archive: ‘tar tf answer.evidence’ lists it, and every Arrow reader opens
-the .arrows files in it. Nothing is fetched from anywhere.
+the .arrows files in it. Its bytes count: unpacked and packed again, it is no longer evidence.
+Nothing is fetched from anywhere.
 
 Exit codes: 0 valid, or misbehaviour proved; 1 the file cannot be read, 2 wrong use, 3 invalid, or
 nothing proved.";
@@ -70,7 +71,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     }
     let mut exports = Vec::new();
     for path in &arguments.export {
-        match digest_of(path) {
+        match File::open(path).and_then(Digest::of_reader) {
             Ok(digest) => exports.push((path, digest)),
             Err(error) => {
                 eprintln!("error: {}: {error}", path.display());
@@ -138,18 +139,6 @@ fn check_exports(exports: &[(&PathBuf, Digest)], report: &Report) -> Result<(), 
         }
     }
     Ok(())
-}
-
-fn digest_of(path: &std::path::Path) -> std::io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut chunk = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&chunk[..read]),
-        }
-    }
 }
 
 /// A stranger's text, which must not steer the reader's terminal or look like lines of ours.

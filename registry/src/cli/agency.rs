@@ -10,12 +10,13 @@ use jingwei_proto::statement::{
 };
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
 use jingwei_registry::view::View;
 
-use super::keepers::{Running, Signing, failed, wrong_use};
+use super::keepers::{Running, Signing};
 
 #[derive(clap::Args)]
 pub struct Arguments {

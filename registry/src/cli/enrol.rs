@@ -4,6 +4,7 @@ use jingwei_registry::say;
 use std::path::PathBuf;
 
 use jingwei_proto::key::{SecretKey, Signer};
+use jingwei_registry::command::{environment, failed, wrong_use};
 use jingwei_registry::config::Config;
 use jingwei_registry::connect::Patience;
 use jingwei_registry::enrolment::Proposal;
@@ -11,11 +12,11 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found::sign_together;
 use jingwei_registry::keyfile;
 use jingwei_registry::registry::Paths;
+use jingwei_registry::setting::HostPort;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
 
-use super::serve::environment;
-use super::{Failure, Place, failed};
+use super::Place;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -34,15 +35,14 @@ pub struct Arguments {
     root_key: Vec<PathBuf>,
     /// Where the registry listens; by default as registry.toml says
     #[arg(long, value_name = "HOST:PORT")]
-    registry: Option<String>,
+    registry: Option<HostPort>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let paths = Paths::new(&arguments.place.dir);
-    let config = Config::read(&paths.settings(), environment())
-        .map_err(|errors| Failure::Usage(errors.to_string()))?;
+    let config = Config::read(&paths.settings(), environment()).map_err(wrong_use)?;
     let bytes = std::fs::read(&arguments.proposal)
-        .map_err(|error| failed(format!("{}: {error}", arguments.proposal.display())))?;
+        .map_err(|error| wrong_use(format!("{}: {error}", arguments.proposal.display())))?;
     let proposal = Proposal::parse(&bytes)?;
     if proposal.id.superior().is_some() {
         let superior = proposal
@@ -58,13 +58,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         )
         .advise(format!(
             "give the file to {superior}, which runs ‘jingwei enrol’"
-        ))
-        .into());
+        )));
     }
     let address = arguments
         .registry
-        .clone()
-        .unwrap_or_else(|| config.listen.to_string());
+        .as_ref()
+        .map_or_else(|| config.listen.to_string(), ToString::to_string);
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
     let view = runtime.block_on(View::of_registry(&paths, &address))?;
     let root = view.root()?;
@@ -75,11 +74,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         .map(|key| key as &dyn Signer)
         .collect();
     if (signers.len() as u64) < root.threshold {
-        return Err(Failure::Usage(format!(
-            "{} root keys must sign, and {} were given: name more with --root-key",
+        return Err(wrong_use(format!(
+            "{} root keys must sign, and {} of the federation's were given",
             root.threshold,
             signers.len()
-        )));
+        ))
+        .advise("name more with --root-key"));
     }
     let envelope = sign_together(&proposal.statement(), &signers, root.threshold);
     let accepted = runtime.block_on(async {
@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn root_keys(arguments: &Arguments, paths: &Paths) -> Result<Vec<SecretKey>, Failure> {
+fn root_keys(arguments: &Arguments, paths: &Paths) -> Result<Vec<SecretKey>, Fault> {
     let mut files = arguments.root_key.clone();
     if files.is_empty() {
         let listed = std::fs::read_dir(paths.root_keys()).map_err(|error| {

@@ -3,12 +3,14 @@
 use jingwei_proto::note::{NoteKey, NoteKeyError};
 use jingwei_proto::statement::{RECOVERY_DELAY, fingerprint};
 use jingwei_registry::clock;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::disk::Disk;
+use jingwei_registry::fault::Fault;
 use jingwei_registry::found::{FoundError, Plan, found};
-use jingwei_registry::say;
 use jingwei_registry::witness::client::parse_url;
+use jingwei_registry::{say, shell};
 
-use super::{Failure, Place, failed};
+use super::Place;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -22,7 +24,7 @@ A witness co-signs each checkpoint of the log; begin one with ‘jingwei-registr
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// The federation's name: a-z, 0-9 and inner dashes
+    /// The federation's name: 1 to 32 of a-z, 0-9 and inner dashes
     #[arg(long)]
     name: String,
     /// How many root keys to make
@@ -43,14 +45,15 @@ pub struct Arguments {
     quorum: Option<u64>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let dir = &arguments.place.dir;
     let founded = found(dir, &plan(arguments)?, clock::system()(), Disk::new()).map_err(
         |error| match error {
-            FoundError::Name(_)
+            FoundError::Exists(_)
+            | FoundError::Name(_)
             | FoundError::Threshold { .. }
             | FoundError::Quorum { .. }
-            | FoundError::Witness(_) => Failure::Usage(error.to_string()),
+            | FoundError::Witness(_) => wrong_use(error),
             other => failed(other),
         },
     )?;
@@ -69,23 +72,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     say!("");
     if !arguments.witness.is_empty() {
         say!("Tell the witnesses which log to co-sign: give each of them the policy that");
-        say!("  jingwei-registry policy --dir {}", shell(dir));
+        say!("  jingwei-registry policy --dir {}", shell::path(dir));
         say!("prints, to be named with --policy.");
         say!("");
     }
-    say!("Next: jingwei-registry serve --dir {}", shell(dir));
+    say!("Next: jingwei-registry serve --dir {}", shell::path(dir));
     Ok(())
 }
 
-fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
+fn plan(arguments: &Arguments) -> Result<Plan, Fault> {
     let mut witnesses = Vec::new();
     for pair in arguments.witness.chunks(2) {
         let [key, url] = pair else { continue };
         let key: NoteKey = key
             .parse()
-            .map_err(|error: NoteKeyError| Failure::Usage(format!("--witness {key}: {error}")))?;
+            .map_err(|error: NoteKeyError| wrong_use(format!("--witness {key}: {error}")))?;
         let url = parse_url(url).ok_or_else(|| {
-            Failure::Usage(format!(
+            wrong_use(format!(
                 "‘{url}’ is not a witness's address; it looks like http://HOST:PORT"
             ))
         })?;
@@ -103,14 +106,4 @@ fn plan(arguments: &Arguments) -> Result<Plan, Failure> {
         quorum: arguments.quorum.unwrap_or(majority),
         witnesses,
     })
-}
-
-/// A path as it must be typed in a shell.
-fn shell(path: &std::path::Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }

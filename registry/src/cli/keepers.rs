@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::key::{SecretKey, Signer};
 use jingwei_registry::ceremony::Proposal;
+use jingwei_registry::command::{environment, failed, wrong_use};
 use jingwei_registry::config::Config;
 use jingwei_registry::confirm::confirm;
 use jingwei_registry::connect::Patience;
-use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile;
 use jingwei_registry::registry::Paths;
 use jingwei_registry::say;
+use jingwei_registry::setting::HostPort;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
 
 use super::Place;
-use super::serve::environment;
 
 /// The running registry, by its directory.
 #[derive(clap::Args)]
@@ -25,7 +26,7 @@ pub struct Running {
     pub place: Place,
     /// Where the registry listens; by default as registry.toml says
     #[arg(long, value_name = "HOST:PORT")]
-    registry: Option<String>,
+    registry: Option<HostPort>,
 }
 
 /// Whether and with which keys a proposal is signed and entered at once.
@@ -42,20 +43,11 @@ pub struct Signing {
     yes: bool,
 }
 
-/// Failures without further structure.
-pub fn failed(error: impl std::fmt::Display) -> Fault {
-    Fault::new(Blame::Internal, error.to_string())
-}
-
-pub fn wrong_use(error: impl std::fmt::Display) -> Fault {
-    Fault::new(Blame::WrongUse, error.to_string())
-}
-
 impl Running {
     /// `host:port` of the registry.
     fn address(&self) -> Result<String, Fault> {
         if let Some(address) = &self.registry {
-            return Ok(address.clone());
+            return Ok(address.to_string());
         }
         let paths = Paths::new(&self.place.dir);
         let config = Config::read(&paths.settings(), environment()).map_err(wrong_use)?;

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use jingwei_registry::fault::Fault;
 
 const HELP: &str = "\
 Examples:
@@ -22,7 +21,7 @@ Examples:
   jingwei-registry serve --dir registry --listen 127.0.0.1:7000
   jingwei-registry enrol --dir registry fr.enrolment
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused by the federation's rules.";
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 verification failed, 4 refused by the federation's rules.";
 
 /// Runs the shared registry of a Jingwei federation.
 #[derive(Parser)]
@@ -60,52 +59,16 @@ pub struct Place {
     dir: PathBuf,
 }
 
-/// Why a command failed.
-pub enum Failure {
-    /// Someone is to blame, and there is advice.
-    Fault(Fault),
-    /// It just failed.
-    Other(String),
-    /// It was used wrongly.
-    Usage(String),
-}
-
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Failure {
-        Failure::Fault(fault)
-    }
-}
-
-/// Failures without further structure.
-pub fn failed(error: impl std::fmt::Display) -> Failure {
-    Failure::Other(error.to_string())
-}
-
 /// Runs a command and says with which code to exit.
 pub fn run(command: Command) -> ExitCode {
-    let result = match command.what {
+    jingwei_registry::command::end(match command.what {
         What::Init(arguments) => init::run(&arguments),
         What::Serve(arguments) => serve::run(&arguments),
         What::Enrol(arguments) => enrol::run(&arguments),
-        What::Agency(arguments) => agency::run(&arguments).map_err(Failure::from),
-        What::Root(arguments) => root::run(&arguments).map_err(Failure::from),
-        What::Policy(arguments) => policy::run(&arguments).map_err(Failure::from),
-        What::Status(arguments) => status::run(&arguments).map_err(Failure::from),
+        What::Agency(arguments) => agency::run(&arguments),
+        What::Root(arguments) => root::run(&arguments),
+        What::Policy(arguments) => policy::run(&arguments),
+        What::Status(arguments) => status::run(&arguments),
         What::Witness(arguments) => witness::run(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Fault(fault)) => {
-            eprintln!("error: {fault}");
-            ExitCode::from(fault.exit_code())
-        }
-        Err(Failure::Other(message)) => {
-            eprintln!("error: {message}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Usage(message)) => {
-            eprintln!("error: {message}");
-            ExitCode::from(2)
-        }
-    }
+    })
 }

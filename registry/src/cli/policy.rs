@@ -5,10 +5,11 @@ use std::io::Write as _;
 use jingwei_proto::checkpoint::CheckpointKeys;
 use jingwei_proto::policy::Policy;
 use jingwei_proto::state::RootRecord;
+use jingwei_registry::command::failed;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::registry::{Paths, first_record};
 
-use super::keepers::{Running, failed};
+use super::keepers::Running;
 
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -11,13 +11,14 @@ use jingwei_proto::statement::{
 };
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;
 use jingwei_registry::say;
 
-use super::keepers::{Running, Signing, failed, load, read, write, wrong_use};
+use super::keepers::{Running, Signing, load, read, write};
 
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use jingwei_proto::statement::fingerprint;
 use jingwei_registry::clock;
+use jingwei_registry::command::{environment, failed, listen_address, stopping, wrong_use};
 use jingwei_registry::config::Config;
 use jingwei_registry::disk::Disk;
-use jingwei_registry::registry::{Paths, Registry};
+use jingwei_registry::fault::Fault;
+use jingwei_registry::registry::{OpenError, Paths, Registry};
 use jingwei_registry::snapshots;
 use jingwei_registry::telemetry;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Place, failed};
+use super::Place;
 
 /// How long a start waits for the witnesses before it serves what they confirmed earlier.
 const CONFIRMED: Duration = Duration::from_secs(3);
@@ -29,38 +30,40 @@ pub struct Arguments {
     #[command(flatten)]
     place: Place,
     /// Where to listen; overrides registry.toml
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let dir = &arguments.place.dir;
-    let config = Config::read(&Paths::new(dir).settings(), environment())
-        .map_err(|errors| Failure::Usage(errors.to_string()))?;
+    let config = Config::read(&Paths::new(dir).settings(), environment()).map_err(wrong_use)?;
     telemetry::init(&config.log).map_err(failed)?;
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
     runtime.block_on(serve(arguments, config))
 }
 
-async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
+async fn serve(arguments: &Arguments, config: Config) -> Result<(), Fault> {
     let paths = Paths::new(&arguments.place.dir);
     // First of all, since what is counted before is lost.
     let metrics = config.metrics.then(telemetry::metrics).flatten();
     // Opening reads and computes, and waits for the storage.
     let opening =
         move || Registry::open_with(paths, clock::system(), Disk::new(), config.witnesses);
-    let opened = tokio::task::spawn_blocking(opening);
-    let registry = opened.await.map_err(failed)?.map_err(failed)?;
+    let opened = tokio::task::spawn_blocking(opening).await.map_err(failed)?;
+    let registry = opened.map_err(|error| match error {
+        OpenError::Missing(_) => wrong_use(error),
+        other => failed(other),
+    })?;
     registry.limit(&config.submit);
     // An old copy is not even shown.
     registry.confirmed(CONFIRMED).await.map_err(failed)?;
     let listen = arguments.listen.unwrap_or(config.listen);
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        failed(format!("cannot listen on {listen}: {error}"))
+            .advise("choose another with --listen, or in registry.toml")
+    })?;
     let address = listener.local_addr().map_err(failed)?;
-    let shutdown = CancellationToken::new();
-    stop_on_signal(shutdown.clone())?;
+    let shutdown = stopping()?;
     say!(
         "registry of {} at http://{address}",
         registry.record().federation
@@ -77,26 +80,4 @@ async fn serve(arguments: &Arguments, config: Config) -> Result<(), Failure> {
         .serve(listener, metrics, config.clients, shutdown)
         .await
         .map_err(failed)
-}
-
-/// Stops in order at SIGTERM and at ^C, from the moment that this returns.
-pub fn stop_on_signal(shutdown: CancellationToken) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        tracing::info!("stopping");
-        shutdown.cancel();
-    });
-    Ok(())
-}
-
-/// The environment as text; variables that are not text cannot be ours.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

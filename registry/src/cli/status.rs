@@ -1,10 +1,11 @@
 //! `jingwei-registry status`
 
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
+use jingwei_registry::command::failed;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::say;
 
-use super::keepers::{Running, failed};
+use super::keepers::Running;
 
 #[derive(clap::Args)]
 #[command(after_help = "\

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jingwei_registry::command::{environment, failed, listen_address, stopping, wrong_use};
 use jingwei_registry::disk::Disk;
+use jingwei_registry::fault::Fault;
 use jingwei_registry::serve::{TlsMode, serve};
 use jingwei_registry::witness::home::{
     HomeError, Watched, WitnessConfig, WitnessHome, limits, logs_of,
@@ -12,10 +14,6 @@ use jingwei_registry::witness::home::{
 use jingwei_registry::witness::{Witness, service};
 use jingwei_registry::{clock, say, telemetry};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
-use super::serve::{environment, stop_on_signal};
-use super::{Failure, failed};
 
 #[derive(clap::Args)]
 #[command(
@@ -61,7 +59,7 @@ struct ServeArguments {
     #[arg(long, value_name = "DIR", required = true)]
     dir: Option<PathBuf>,
     /// Where to listen; overrides witness.toml
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// A C2SP tlog-policy, whose logs are co-signed
     #[arg(long, value_name = "FILE")]
@@ -71,14 +69,14 @@ struct ServeArguments {
     log: Vec<Watched>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     match &arguments.what {
         Some(What::Init(init)) => begin(init),
         None => run_witness(&arguments.serve),
     }
 }
 
-fn begin(arguments: &InitArguments) -> Result<(), Failure> {
+fn begin(arguments: &InitArguments) -> Result<(), Fault> {
     let home = WitnessHome::new(&arguments.dir);
     let key = home.begin(&arguments.name, &Disk::new()).map_err(refused)?;
     say!("witness     {key}");
@@ -88,14 +86,13 @@ fn begin(arguments: &InitArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run_witness(arguments: &ServeArguments) -> Result<(), Failure> {
+fn run_witness(arguments: &ServeArguments) -> Result<(), Fault> {
     let dir = arguments.dir.clone().unwrap_or_default();
     let home = WitnessHome::new(&dir);
     if !home.settings().exists() {
         return Err(refused(HomeError::Missing(dir)));
     }
-    let config = WitnessConfig::read(&home.settings(), environment())
-        .map_err(|errors| Failure::Usage(errors.to_string()))?;
+    let config = WitnessConfig::read(&home.settings(), environment()).map_err(wrong_use)?;
     telemetry::init(&config.log).map_err(failed)?;
     let mut logs = arguments.log.clone();
     for path in &arguments.policy {
@@ -113,13 +110,13 @@ async fn listen_on(
     listen: SocketAddr,
     witness: Arc<Witness>,
     metrics: Option<SocketAddr>,
-) -> Result<(), Failure> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| failed(format!("cannot listen on {listen}: {error}")))?;
+) -> Result<(), Fault> {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        failed(format!("cannot listen on {listen}: {error}"))
+            .advise("choose another with --listen, or in witness.toml")
+    })?;
     let address = listener.local_addr().map_err(failed)?;
-    let shutdown = CancellationToken::new();
-    stop_on_signal(shutdown.clone())?;
+    let shutdown = stopping()?;
     say!("witness     {} at http://{address}", witness.key());
     for origin in witness.origins() {
         say!("co-signs    {origin}");
@@ -132,11 +129,9 @@ async fn listen_on(
     Ok(())
 }
 
-fn refused(error: HomeError) -> Failure {
+fn refused(error: HomeError) -> Fault {
     match error {
-        HomeError::Exists(_) | HomeError::Missing(_) | HomeError::NoLog(_) => {
-            Failure::Usage(error.to_string())
-        }
+        HomeError::Exists(_) | HomeError::Missing(_) | HomeError::NoLog(_) => wrong_use(error),
         other => failed(other),
     }
 }

@@ -62,29 +62,29 @@ fn tables_and_columns_that_are_not_there_with_the_nearest() {
     asked(
         &pair,
         "SELECT * FROM aa.plases",
-        1,
+        2,
         &["plases", "nearest", "aa.places"],
     );
     asked(
         &pair,
         "SELECT * FROM ab.places",
-        1,
+        2,
         &["ab.places", "nearest"],
     );
     asked(
         &pair,
         "SELECT * FROM zz.nothing_like_it",
-        1,
+        2,
         &["zz.nothing_like_it"],
     );
-    asked(&pair, "SELECT * FROM aa.\"places@9\"", 1, &["places@9"]);
+    asked(&pair, "SELECT * FROM aa.\"places@9\"", 2, &["places@9"]);
     asked(
         &pair,
         "SELECT peple FROM aa.places",
-        1,
+        2,
         &["peple", "people"],
     );
-    asked(&pair, "SELECT * FROM information_schema.tables", 1, &[]);
+    asked(&pair, "SELECT * FROM information_schema.tables", 2, &[]);
 }
 
 #[test]
@@ -107,10 +107,11 @@ fn limits_stop_a_question() {
             &["--format", "csv", "--max-rows", "2"],
         )
         .expect_code(1);
-    ran.complains(&["stopped", "rows"]);
+    let ran = ran.complains(&["stopped", "rows"]);
+    assert_eq!(ran.stdout, "", "no part of it is printed");
     pair.b
         .run(&["describe", "aa/plases"])
-        .expect_code(1)
+        .expect_code(2)
         .complains(&["aa/plases"]);
 }
 

@@ -11,6 +11,7 @@ mod bad_files;
 mod bad_registry;
 mod bad_sql;
 mod bad_statements;
+mod command_line;
 mod crash_node;
 mod crash_registry;
 mod crash_replica;

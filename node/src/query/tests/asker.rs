@@ -212,7 +212,7 @@ async fn unknown_names_come_with_the_nearest() {
         }
     }
     match pair.error("SELECT populatoin FROM fr.insee.communes").await {
-        QueryError::UnknownColumn { name, nearest } => {
+        QueryError::UnknownColumn { name, nearest, .. } => {
             assert_eq!(
                 (name.as_str(), nearest),
                 ("populatoin", vec!["population".to_owned()])
