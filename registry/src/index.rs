@@ -6,7 +6,9 @@
 //!
 //! Nothing here cannot be rebuilt: delete the directory and the next start folds the log again.
 //! Each batch of entries and the size they lead to go into sled as one atomic batch, so that
-//! after a crash the index stands at some size and goes on from there. `meta/format` says in
+//! after a crash the index stands at some size and goes on from there. Entries that the rules
+//! reject are noted in the same batch, under `rejected/…`, until somebody has settled them: a
+//! crash between finding one and saying so loses nothing. `meta/format` says in
 //! which form the records are; an index of another form, or with a record that cannot be read,
 //! is built anew when it is opened.
 //!
@@ -42,6 +44,8 @@ const FORMAT: u64 = 3;
 const STATE: &[u8] = b"state/";
 /// Entries folded between two writes to sled.
 const BATCH: usize = 256;
+/// Before the places of rejected entries.
+const REJECTED: &[u8] = b"rejected/";
 /// sled's page cache, in bytes: a node hosts many agencies in little memory.
 const CACHE: u64 = 8 * 1024 * 1024;
 
@@ -87,12 +91,12 @@ pub enum IndexError {
 }
 
 /// An entry that the log holds and the rules reject: the registry should not have admitted it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
     /// Its place in the log.
     pub index: u64,
     /// The rule that it breaks.
-    pub rejection: state::Rejection,
+    pub reason: String,
 }
 
 /// The index of one log.
@@ -110,8 +114,7 @@ pub struct Index {
 
 impl Index {
     /// Opens the index in `path`, or builds it anew, and folds in what `log` has beyond it.
-    /// Returns the entries that the rules reject, too.
-    pub fn open(path: &Path, log: &LogReader) -> Result<(Index, Vec<Rejected>), IndexError> {
+    pub fn open(path: &Path, log: &LogReader) -> Result<Index, IndexError> {
         match Index::open_as_it_is(path, log) {
             Ok(Some(open)) => return Ok(open),
             Ok(None) => {}
@@ -124,21 +127,18 @@ impl Index {
         let _ = std::fs::remove_dir_all(path);
         let index = Index::open_at(path)?;
         index.put_meta("meta/format", FORMAT)?;
-        let rejected = index.catch_up(log)?;
-        Ok((index, rejected))
+        index.catch_up(log)?;
+        Ok(index)
     }
 
     /// `None` if the index is new, of another form, or of another log.
-    fn open_as_it_is(
-        path: &Path,
-        log: &LogReader,
-    ) -> Result<Option<(Index, Vec<Rejected>)>, IndexError> {
+    fn open_as_it_is(path: &Path, log: &LogReader) -> Result<Option<Index>, IndexError> {
         let index = Index::open_at(path)?;
         if index.meta("meta/format")? != FORMAT || index.size()? > log.size() {
             return Ok(None);
         }
-        let rejected = index.catch_up(log)?;
-        Ok(Some((index, rejected)))
+        index.catch_up(log)?;
+        Ok(Some(index))
     }
 
     fn open_at(path: &Path) -> Result<Index, IndexError> {
@@ -190,8 +190,7 @@ impl Index {
     }
 
     /// Folds in the entries that `log` has beyond the index.
-    pub fn catch_up(&self, log: &LogReader) -> Result<Vec<Rejected>, IndexError> {
-        let mut rejected = Vec::new();
+    pub fn catch_up(&self, log: &LogReader) -> Result<(), IndexError> {
         let end = log.size();
         let mut at = self.size()?;
         while at < end && self.newer_rules().is_none() {
@@ -204,31 +203,42 @@ impl Index {
                 })?;
                 envelopes.push(envelope);
             }
-            rejected.extend(self.fold(at, &envelopes)?);
+            self.fold(at, &envelopes)?;
             at = to;
         }
-        Ok(rejected)
+        Ok(())
     }
 
     /// Folds in the next entries, of which the first has the place `from`: the index's size.
-    pub fn fold(&self, from: u64, envelopes: &[Envelope]) -> Result<Vec<Rejected>, IndexError> {
-        let mut rejected = Vec::new();
+    pub fn fold(&self, from: u64, envelopes: &[Envelope]) -> Result<(), IndexError> {
         let mut done = 0;
         while done < envelopes.len() && self.newer_rules().is_none() {
             let at = from + done as u64;
-            done += self.fold_batch(at, &envelopes[done..], &mut rejected)?;
+            done += self.fold_batch(at, &envelopes[done..])?;
         }
-        Ok(rejected)
+        Ok(())
+    }
+
+    /// Entries that the rules reject and that nobody has settled, in the log's order.
+    pub fn rejected(&self) -> impl Iterator<Item = Rejected> + use<> {
+        self.db.scan_prefix(REJECTED).filter_map(|item| {
+            let (key, reason) = item.ok()?;
+            Some(Rejected {
+                index: u64::from_be_bytes(key[REJECTED.len()..].try_into().ok()?),
+                reason: String::from_utf8(reason.to_vec()).ok()?,
+            })
+        })
+    }
+
+    /// The rejected entry has been seen to by whoever looks after the log.
+    pub fn settle(&self, index: u64) -> Result<(), IndexError> {
+        let removed = self.db.remove(rejected_key(index));
+        removed.map(|_| ()).map_err(|source| self.sled(source))
     }
 
     /// Folds in a batch from the front of `envelopes`, which ends before a snapshot: that names
     /// the state so far. Returns how many it was.
-    fn fold_batch(
-        &self,
-        from: u64,
-        envelopes: &[Envelope],
-        rejected: &mut Vec<Rejected>,
-    ) -> Result<usize, IndexError> {
+    fn fold_batch(&self, from: u64, envelopes: &[Envelope]) -> Result<usize, IndexError> {
         let mut batch = Batch::new(self);
         let mut done = 0;
         for (index, envelope) in (from..).zip(envelopes.iter().take(BATCH)) {
@@ -239,7 +249,7 @@ impl Index {
             match batch.admit(index, envelope, snapshot.as_ref()) {
                 Ok(_) => {}
                 Err(ApplyError::Rejected(rejection)) => {
-                    rejected.push(Rejected { index, rejection });
+                    batch.rejected.push((index, rejection.to_string()));
                 }
                 Err(ApplyError::RulesTooNew(rules)) => {
                     tracing::error!(
@@ -417,6 +427,10 @@ fn state_key(key: &str) -> Vec<u8> {
     [STATE, key.as_bytes()].concat()
 }
 
+fn rejected_key(index: u64) -> Vec<u8> {
+    [REJECTED, &index.to_be_bytes()].concat()
+}
+
 fn leaf_key(leaf: &Digest) -> Vec<u8> {
     [b"leaf/", &leaf.as_bytes()[..]].concat()
 }
@@ -429,6 +443,7 @@ pub struct Batch<'a> {
     leaves: BTreeMap<Digest, u64>,
     /// The place of a snapshot, which nothing in the batch comes before.
     snapshot: Option<u64>,
+    rejected: Vec<(u64, String)>,
 }
 
 impl Lookup for Batch<'_> {
@@ -450,6 +465,7 @@ impl<'a> Batch<'a> {
             state: BTreeMap::new(),
             leaves: BTreeMap::new(),
             snapshot: None,
+            rejected: Vec::new(),
         }
     }
 
@@ -496,6 +512,9 @@ impl<'a> Batch<'a> {
         }
         for (leaf, index) in &self.leaves {
             writes.insert(leaf_key(leaf), &index.to_be_bytes());
+        }
+        for (index, reason) in &self.rejected {
+            writes.insert(rejected_key(*index), reason.as_bytes());
         }
         writes.insert("meta/size", &size.to_be_bytes());
         self.write_with_undo(writes)?;

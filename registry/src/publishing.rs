@@ -299,9 +299,15 @@ impl Readers for Arc<Shared> {
             .map_err(|error| error.to_string())
     }
 
-    fn seal(&self, checkpoint: &Checkpoint) -> Result<String, String> {
+    fn seal(&self, checkpoint: &Checkpoint) -> Result<Option<String>, String> {
+        // Held until it is dated: commits are dated under it too, so that no smaller log is ever
+        // dated later than a larger one, which would be a proof against the registry.
+        let log = self.log();
+        if log.newest_sealed() != checkpoint.size {
+            return Ok(None);
+        }
         let sealed = self.keys().seal(checkpoint, &self.clock);
-        sealed.map_err(|error| error.to_string())
+        sealed.map(Some).map_err(|error| error.to_string())
     }
 }
 

@@ -238,9 +238,9 @@ impl Registry {
         let log = paths.open_log(disk, &root.origin)?;
         audit(&log.committed())?;
         let reader = log.reader();
-        let (index, rejected) = Index::open(&paths.index(), &log.committed())?;
-        for entry in rejected {
-            tracing::error!(index = entry.index, rejection = %entry.rejection, "the log holds an entry that the rules reject");
+        let index = Index::open(&paths.index(), &log.committed())?;
+        for entry in index.rejected() {
+            tracing::error!(index = entry.index, reason = %entry.reason, "the log holds an entry that the rules reject");
         }
         let record = index
             .root()?

@@ -10,7 +10,9 @@ use reqwest::{Client, StatusCode, Url};
 /// The largest checkpoint note accepted, in bytes.
 const MAX_NOTE: usize = 64 * 1024;
 /// The largest bundle accepted: 256 envelopes of 256 KiB and their lengths.
-const MAX_BUNDLE: usize = 256 * (256 * 1024 + 4);
+pub const MAX_BUNDLE: usize = 256 * (256 * 1024 + 4);
+/// The largest tile, or bundle of log entries.
+const MAX_TILE: usize = 4 * 1024 * 1024;
 /// No single read takes longer, besides the wait that was asked for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -103,9 +105,18 @@ impl Source {
     /// A tile or bundle, and how many items it holds: where a partial one has been completed
     /// meanwhile and is gone, the full one comes instead.
     pub async fn tile(&self, path: &TilePath) -> Result<(Vec<u8>, u16), SourceError> {
+        self.tile_within(path, MAX_BUNDLE).await
+    }
+
+    /// As [`Source::tile`], but of no more than `most` bytes.
+    pub async fn tile_within(
+        &self,
+        path: &TilePath,
+        most: usize,
+    ) -> Result<(Vec<u8>, u16), SourceError> {
         let most = match path.kind {
-            TileKind::Envelopes => MAX_BUNDLE,
-            _ => 4 * 1024 * 1024,
+            TileKind::Envelopes => most,
+            _ => most.min(MAX_TILE),
         };
         match self.read(&path.to_string(), most, PATIENCE).await {
             Err(SourceError::Answer {

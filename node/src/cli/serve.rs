@@ -35,6 +35,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let mut config = Config::read(&home.settings(), environment()).map_err(wrong_use)?;
     config.listen = arguments.listen.unwrap_or(config.listen);
     telemetry::init(&config.log).map_err(failed)?;
+    if config.metrics.is_some() {
+        // Before the node is opened: alarms that stand from before are counted then.
+        telemetry::metrics();
+    }
     runtime()?.block_on(serve(home, config))
 }
 

@@ -34,15 +34,15 @@ fn an_index_of_another_form_is_built_anew() {
     for stored in [&0u64.to_be_bytes()[..], &99u64.to_be_bytes(), b"?"] {
         overwrite(&path, b"meta/format", stored);
         overwrite(&path, b"state/agency/left", b"of another form");
-        let (index, rejected) = Index::open(&path, &log).unwrap();
-        assert!(rejected.is_empty());
+        let index = Index::open(&path, &log).unwrap();
+        assert_eq!(index.rejected().next(), None);
         assert_eq!(index.size().unwrap(), 1);
         assert!(index.get("agency/left").unwrap().is_none());
         assert!(index.root().unwrap().is_some());
     }
     // One of this form is taken as it is.
     overwrite(&path, b"state/agency/left", b"of this form");
-    let (index, _) = Index::open(&path, &log).unwrap();
+    let index = Index::open(&path, &log).unwrap();
     assert!(index.get("agency/left").unwrap().is_some());
 }
 
@@ -51,14 +51,14 @@ fn a_record_that_cannot_be_read_is_an_error_and_the_next_start_mends_it() {
     let (_dir, log, path) = founded();
     drop(Index::open(&path, &log).unwrap());
     overwrite(&path, b"state/root", b"{}");
-    let (index, _) = Index::open(&path, &log).unwrap();
+    let index = Index::open(&path, &log).unwrap();
     let found = index.root();
     assert!(
         matches!(&found, Err(IndexError::Record { key, .. }) if key == "root"),
         "{found:?}"
     );
     drop(index);
-    let (index, _) = Index::open(&path, &log).unwrap();
+    let index = Index::open(&path, &log).unwrap();
     assert!(index.root().unwrap().is_some());
 }
 
@@ -69,7 +69,39 @@ fn a_record_that_the_fold_needs_is_mended_at_once() {
     // The index stands before the entry, and the record below it is broken.
     overwrite(&path, b"meta/size", &0u64.to_be_bytes());
     overwrite(&path, b"state/root", b"{}");
-    let (index, rejected) = Index::open(&path, &log).unwrap();
-    assert!(rejected.is_empty());
+    let index = Index::open(&path, &log).unwrap();
+    assert_eq!(index.rejected().next(), None);
     assert!(index.root().unwrap().is_some());
+}
+
+#[test]
+fn a_rejected_entry_stays_noted_until_it_is_settled() {
+    let (dir, log, path) = founded();
+    // A second first root: nothing that the rules admit.
+    let again = Envelope::parse(&log.envelope(0).unwrap()).unwrap();
+    let index = Index::open(&path, &log).unwrap();
+    index.fold(1, std::slice::from_ref(&again)).unwrap();
+    index.fold(2, &[again]).unwrap();
+    index.db.flush().unwrap();
+    drop(index);
+    // The places are far apart in the order of text, and not in that of the log.
+    overwrite(&path, &rejected_key(300), b"a later one");
+    let index = Index::open_at(&path).unwrap();
+    let places = |index: &Index| {
+        index
+            .rejected()
+            .map(|entry| entry.index)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(places(&index), [1, 2, 300]);
+    assert!(index.rejected().all(|entry| !entry.reason.is_empty()));
+    index.settle(1).unwrap();
+    index.settle(300).unwrap();
+    assert_eq!(places(&index), [2]);
+    // What is built anew finds again what the log holds, and nothing else.
+    drop(index);
+    overwrite(&path, b"meta/format", &0u64.to_be_bytes());
+    let index = Index::open(&path, &log).unwrap();
+    assert_eq!((places(&index), index.size().unwrap()), (vec![], 1));
+    drop(dir);
 }

@@ -335,6 +335,12 @@ impl Log {
         self.committed.size()
     }
 
+    /// How many entries the newest seal covers that counts, or may count yet.
+    pub fn newest_sealed(&self) -> u64 {
+        let pending = self.pending.as_ref().map(|pending| pending.commit.size);
+        pending.unwrap_or_else(|| self.size())
+    }
+
     /// The newest committed checkpoint; of size 0 for a log that has none.
     pub fn checkpoint(&self) -> Checkpoint {
         self.committed.checkpoint()

@@ -11,7 +11,9 @@ use jingwei_proto::state::Chain;
 use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_proto::tlog_proof::TlogProof;
 
+use super::alarms::Raised;
 use super::{Misbehaviour, Replica, lock};
+use crate::index::{IndexError, Rejected};
 use crate::log::LogError;
 
 /// Entries that a proof is sought for at once; who has lied so often needs no more proofs.
@@ -94,10 +96,10 @@ impl Replica {
         misbehaviour
     }
 
-    pub(super) fn raise(&self, misbehaviour: &Misbehaviour, proof: Option<&[u8]>) {
+    pub(super) fn raise(&self, misbehaviour: &Misbehaviour, proof: Option<&[u8]>) -> Raised {
         let text = misbehaviour.to_string();
         self.alarms
-            .raise(misbehaviour.kind(), misbehaviour.place(), &text, proof);
+            .raise(misbehaviour.kind(), misbehaviour.place(), &text, proof)
     }
 
     /// A checkpoint of a size that was reached here has to have the root that it has here.
@@ -156,24 +158,55 @@ impl Replica {
         }
     }
 
-    /// Seeks proofs about the entries that the rules have rejected, once the log stands at a
-    /// signed checkpoint.
-    pub(super) fn prove_rejected(&self) {
+    /// Entries that the rules reject change nothing; that the log has them is an alarm. Proofs
+    /// are sought once the log stands at a signed checkpoint, and until then, or until the alarm
+    /// stands on the disk, the index keeps account of them.
+    pub(super) fn report_rejected(&self) -> Result<(), IndexError> {
         let size = self.committed.size();
-        let Some(head) = self.highest().filter(|(highest, _)| highest.size == size) else {
-            return;
-        };
-        let rejected = std::mem::take(&mut *lock(&self.rejected));
-        for (n, (index, reason)) in rejected.into_iter().take(MOST_TRIED).enumerate() {
-            let proof = self.about_entry(index, &head).ok().flatten().or_else(|| {
-                // Whatever the rules reject after the first is shown by the first already.
-                let whole = (n == 0).then(|| self.with_all_before(index, &head));
-                whole.and_then(Result::ok).flatten()
-            });
-            if let Some(proof) = proof {
-                self.raise(&Misbehaviour::Rejected { index, reason }, Some(&proof));
+        let head = self.highest().filter(|(highest, _)| highest.size == size);
+        let mut unread = false;
+        for (n, entry) in self.index.rejected().enumerate() {
+            let index = entry.index;
+            // A registry that logs a million of them fills no log of ours.
+            let raised = match unread {
+                true => Raised::TooMany,
+                false => self.report(n, entry, head.as_ref()),
+            };
+            unread = raised == Raised::TooMany;
+            if raised != Raised::Failed {
+                self.index.settle(index)?;
             }
         }
+        Ok(())
+    }
+
+    /// Raises the alarm about an entry, which does not wait for its proof.
+    fn report(&self, n: usize, entry: Rejected, head: Option<&SignedHead>) -> Raised {
+        let Rejected { index, reason } = entry;
+        let misbehaviour = Misbehaviour::Rejected { index, reason };
+        let raised = self.raise(&misbehaviour, None);
+        match (raised, head) {
+            (Raised::TooMany | Raised::Failed, _) => raised,
+            // Nothing covers the entry yet that could be shown.
+            (_, None) => Raised::Failed,
+            (_, Some(head)) => match self.proof_about(n, index, head) {
+                Some(proof) => self.raise(&misbehaviour, Some(&proof)),
+                None => raised,
+            },
+        }
+    }
+
+    /// A proof about the `n`-th rejected entry of those that were found together.
+    fn proof_about(&self, n: usize, index: u64, head: &SignedHead) -> Option<Vec<u8>> {
+        if n >= MOST_TRIED {
+            return None;
+        }
+        let short = self.about_entry(index, head).ok().flatten();
+        // Whatever the rules reject after the first is shown by the first already.
+        short.or_else(|| match n {
+            0 => self.with_all_before(index, head).ok().flatten(),
+            _ => None,
+        })
     }
 
     /// A proof that needs no more than the entry, or one more.

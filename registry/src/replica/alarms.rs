@@ -100,42 +100,67 @@ impl Alarms {
 
     /// Raises an alarm: in the log, as a metric, and as a file. One that stands already is left
     /// as it is, but for a proof that is new.
-    pub fn raise(&self, kind: &str, place: Option<u64>, text: &str, proof: Option<&[u8]>) {
-        count(kind);
+    pub fn raise(
+        &self,
+        kind: &str,
+        place: Option<u64>,
+        text: &str,
+        proof: Option<&[u8]>,
+    ) -> Raised {
         let name = match place {
             Some(place) => format!("{kind}-{place}"),
             None => kind.to_owned(),
         };
-        match self.store(&name, text, proof) {
-            Ok(Some(file)) => {
-                tracing::error!(kind, alarm = text, file = %file.display(), proved = proof.is_some(), "the registry misbehaves");
+        let file = alarms_dir(&self.dir).join(format!("{name}.alarm"));
+        if !file.exists() {
+            count(kind);
+        }
+        let proved = proof.is_some();
+        let raised = self.store(&file, text, proof).unwrap_or_else(|error| {
+            tracing::error!(%error, "an alarm cannot be stored");
+            Raised::Failed
+        });
+        match raised {
+            Raised::Before => {}
+            Raised::New => {
+                tracing::error!(kind, alarm = text, file = %file.display(), proved, "the registry misbehaves");
             }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(kind, alarm = text, %error, "the registry misbehaves, and the alarm cannot be stored");
+            Raised::Failed | Raised::TooMany => {
+                tracing::error!(kind, alarm = text, "the registry misbehaves");
             }
         }
+        raised
     }
 
-    /// Returns the file, if something in it is new.
-    fn store(&self, name: &str, text: &str, proof: Option<&[u8]>) -> io::Result<Option<PathBuf>> {
-        let dir = alarms_dir(&self.dir);
-        let file = dir.join(format!("{name}.alarm"));
+    fn store(&self, file: &Path, text: &str, proof: Option<&[u8]>) -> io::Result<Raised> {
         let proved = file.with_extension("misbehaviour");
         if file.exists() && (proof.is_none() || proved.exists()) {
-            return Ok(None);
+            return Ok(Raised::Before);
         }
         if !file.exists() && self.list().len() >= MOST {
-            return Err(io::Error::other("more than 100 alarms stand already"));
+            return Ok(Raised::TooMany);
         }
-        self.disk.create_dir_all(&dir)?;
+        self.disk.create_dir_all(&alarms_dir(&self.dir))?;
         // The proof first: an alarm that says so has one.
         if let Some(proof) = proof {
             self.disk.replace(&proved, proof)?;
         }
-        self.disk.replace(&file, format!("{text}\n").as_bytes())?;
-        Ok(Some(file))
+        self.disk.replace(file, format!("{text}\n").as_bytes())?;
+        Ok(Raised::New)
     }
+}
+
+/// What became of an alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Raised {
+    /// It, or its proof, stands from now on.
+    New,
+    /// It stood already.
+    Before,
+    /// So many stand that this one is only logged and counted.
+    TooMany,
+    /// It has to be raised again.
+    Failed,
 }
 
 fn count(kind: &str) {

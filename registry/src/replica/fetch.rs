@@ -1,12 +1,15 @@
 //! What a replica reads from a registry: hashes that must lead to the signed root, and entries
 //! with their envelopes, which must be what was hashed.
 //!
-//! Reading is done a few requests at a time, checking on all cores. The signature of each
+//! Reading is done a few requests at a time, checking on all cores. What is on the way is bounded
+//! in bytes, whatever the registry serves: bundles of common size are read side by side, a larger
+//! one alone, and storing sets the pace. The signature of each
 //! envelope is verified here, under the key that its entry names; the rules, which look at
 //! one statement after the other, find that done and ask only whether it is the right key.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 use std::thread;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -17,21 +20,33 @@ use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::Leaf;
 use jingwei_proto::merkle::{self, Edge, leaf_hash};
 use jingwei_proto::tile::{self, TileKind, TilePath, TileReader, WIDTH, WantedTiles, bundles};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::{Misbehaviour, ReplicaError};
 use crate::log::Entry;
-use crate::source::{Source, SourceError};
+use crate::source::{MAX_BUNDLE, Source, SourceError};
 
-/// Entries that are checked and stored together: a few megabytes of common statements, whole
-/// bundles, and few enough fsyncs for each entry.
-pub(super) const CHUNK: u64 = 4_096;
+/// Entries that are checked and stored together: few enough fsyncs for each entry.
+const CHUNK: u64 = 4_096;
+/// Bytes with which a chunk is full before that; common statements stay below.
+const FULL: usize = 8 * 1024 * 1024;
+/// Bytes that may be on the way from reading to storing. A single chunk that is larger waits
+/// until it is alone.
+const ON_THE_WAY: u32 = 32 * 1024 * 1024;
 /// Requests under way at once.
 const AT_ONCE: usize = 8;
+/// A bundle that is larger is read alone: what is read side by side is bounded in bytes too.
+const COMMON: usize = 1024 * 1024;
 
 /// A size on the way to the signed one, and the root that the log has there.
 pub(super) type Border = (u64, Digest);
 
-/// Where each chunk ends on the way from `edge` to the signed checkpoint, by the leaf hashes
+/// Whether a log grows within one bundle.
+pub(super) fn within_one_bundle(from: u64, to: u64) -> bool {
+    to.div_ceil(u64::from(WIDTH)) <= from / u64::from(WIDTH) + 1
+}
+
+/// Where each bundle ends on the way from `edge` to the signed checkpoint, by the leaf hashes
 /// that the registry shows. The last border is what they lead to, right or wrong.
 pub(super) async fn borders(
     source: &Source,
@@ -50,7 +65,7 @@ pub(super) async fn borders(
             edge.push(hash);
             let size = edge.size();
             let is_known = known.is_some_and(|(known, _)| known == size);
-            if size == signed.size || is_known || size.is_multiple_of(CHUNK) {
+            if size == signed.size || is_known || size.is_multiple_of(u64::from(WIDTH)) {
                 borders.push((size, edge.root()));
             }
         }
@@ -135,29 +150,110 @@ pub(super) async fn inclusion(
     Ok(merkle::inclusion_proof(&shown.reader(), index, signed.size).ok())
 }
 
-/// Bundles of entries and of envelopes as they came.
-pub(super) struct Raw {
+/// Entries and envelopes up to a border, as they came: a bundle of each, or part of it.
+struct Piece {
     range: Range<u64>,
-    bundles: Vec<(u64, Bundle, Bundle)>,
+    border: Border,
+    leaves: Bundle,
+    envelopes: Bundle,
 }
 
 type Bundle = (Vec<u8>, u16);
 
-/// Reads the entries of a range of the log of `size` entries.
-pub(super) async fn raw(source: &Source, range: Range<u64>, size: u64) -> Result<Raw, SourceError> {
-    let width = u64::from(WIDTH);
-    let bundles = stream::iter(range.start / width..range.end.div_ceil(width))
-        .map(|index| async move {
-            let (leaves, envelopes) = tokio::try_join!(
-                bundle(source, TileKind::Entries, index, size),
-                bundle(source, TileKind::Envelopes, index, size),
-            )?;
-            Ok::<_, SourceError>((index, leaves, envelopes))
-        })
-        .buffered(AT_ONCE / 2)
-        .try_collect()
-        .await?;
-    Ok(Raw { range, bundles })
+impl Piece {
+    fn bytes(&self) -> usize {
+        self.leaves.0.len() + self.envelopes.0.len()
+    }
+}
+
+/// Pieces that are checked and stored together.
+pub(super) struct Raw {
+    pieces: Vec<Piece>,
+    /// Their share of the bytes that may be on the way.
+    share: OwnedSemaphorePermit,
+}
+
+/// Reads the log of `size` entries from `from` to the last of the borders, none of which lies
+/// beyond the end of the next bundle, and hands it on in chunks.
+pub(super) async fn chunks(
+    source: &Source,
+    from: u64,
+    borders: Vec<Border>,
+    size: u64,
+    to_check: mpsc::Sender<Raw>,
+) -> Result<(), ReplicaError> {
+    let on_the_way = Arc::new(Semaphore::new(ON_THE_WAY as usize));
+    let starts = std::iter::once(from).chain(borders.iter().map(|(end, _)| *end));
+    let ranges: Vec<_> = starts.zip(borders.iter().copied()).collect();
+    let mut pieces = std::pin::pin!(
+        stream::iter(ranges)
+            .map(|(start, border)| common_piece(source, start..border.0, border, size))
+            .buffered(AT_ONCE / 2)
+    );
+    let mut gathered = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = match piece? {
+            Ok(piece) => piece,
+            Err((range, border)) => piece_within(MAX_BUNDLE, source, range, border, size).await?,
+        };
+        gathered.push(piece);
+        let last = gathered.last().is_some_and(|piece| piece.border.0 == size);
+        if !(last || is_full(&gathered)) {
+            continue;
+        }
+        let pieces = std::mem::take(&mut gathered);
+        // Asked for in order, so whoever holds a share can always be waited for.
+        let bytes: usize = pieces.iter().map(Piece::bytes).sum();
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX).min(ON_THE_WAY);
+        let Ok(share) = on_the_way.clone().acquire_many_owned(permits).await else {
+            break;
+        };
+        if to_check.send(Raw { pieces, share }).await.is_err() {
+            // Checking has stopped, and says why itself.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// No chunk has more than this and one bundle.
+fn is_full(pieces: &[Piece]) -> bool {
+    let entries = |piece: &Piece| piece.range.end - piece.range.start;
+    pieces.iter().map(entries).sum::<u64>() >= CHUNK
+        || pieces.iter().map(Piece::bytes).sum::<usize>() >= FULL
+}
+
+/// A piece of common size; of a larger one, what it was to be.
+async fn common_piece(
+    source: &Source,
+    range: Range<u64>,
+    border: Border,
+    size: u64,
+) -> Result<Result<Piece, (Range<u64>, Border)>, SourceError> {
+    match piece_within(COMMON, source, range.clone(), border, size).await {
+        Err(SourceError::TooLarge { .. }) => Ok(Err((range, border))),
+        piece => Ok(Ok(piece?)),
+    }
+}
+
+async fn piece_within(
+    most: usize,
+    source: &Source,
+    range: Range<u64>,
+    border: Border,
+    size: u64,
+) -> Result<Piece, SourceError> {
+    let index = range.start / u64::from(WIDTH);
+    let (leaves, envelopes) = tokio::try_join!(
+        bundle(source, TileKind::Entries, index, size, most),
+        bundle(source, TileKind::Envelopes, index, size, most),
+    )?;
+    Ok(Piece {
+        range,
+        border,
+        leaves,
+        envelopes,
+    })
 }
 
 /// The envelopes of a range within one bundle of the log of `size` entries, not checked.
@@ -168,7 +264,7 @@ pub(super) async fn envelopes(
 ) -> Result<Vec<Vec<u8>>, ReplicaError> {
     let (kind, width) = (TileKind::Envelopes, u64::from(WIDTH));
     let index = range.start / width;
-    let (bytes, width_shown) = bundle(source, kind, index, size).await?;
+    let (bytes, width_shown) = bundle(source, kind, index, size, MAX_BUNDLE).await?;
     let all = tile::decode_bundle(kind, &bytes, width_shown)
         .map_err(|error| Misbehaviour::Unmatched(error.to_string()))?;
     let inside = (index * width..).zip(all);
@@ -181,9 +277,10 @@ async fn bundle(
     kind: TileKind,
     index: u64,
     size: u64,
+    most: usize,
 ) -> Result<Bundle, SourceError> {
     match TilePath::in_log(kind, index, size) {
-        Some(path) => source.tile(&path).await,
+        Some(path) => source.tile_within(&path, most).await,
         None => Ok((Vec::new(), 0)),
     }
 }
@@ -214,23 +311,33 @@ pub(super) enum Refused {
 
 /// Entries that are the log's, each with its own envelope.
 pub(super) struct Checked {
-    pub border: Border,
     pub entries: Vec<Entry>,
     pub envelopes: Vec<Envelope>,
+    /// Given back when they are stored.
+    _share: OwnedSemaphorePermit,
 }
 
-/// Checks a chunk that continues `edge` and has to lead to the border.
-pub(super) fn check(raw: &Raw, edge: &mut Edge, border: Border) -> Result<Checked, Refused> {
-    let pairs = pairs(raw)?;
+/// Checks a chunk that continues `edge` and has to lead to all its borders.
+pub(super) fn check(raw: Raw, edge: &mut Edge) -> Result<Checked, Refused> {
+    let Raw { pieces, share } = raw;
+    let from = edge.size();
+    let pairs = pairs(&pieces)?;
     let judged = in_parallel(&pairs);
+    let mut borders = pieces.iter().map(|piece| piece.border).peekable();
     for (hash, _) in &judged {
         edge.push(*hash);
+        let size = edge.size();
+        if let Some((_, root)) = borders.next_if(|(border, _)| *border == size)
+            && root != edge.root()
+        {
+            return Err(Refused::Root);
+        }
     }
-    if (edge.size(), edge.root()) != border {
+    if borders.next().is_some() {
         return Err(Refused::Root);
     }
     let mut envelopes = Vec::with_capacity(judged.len());
-    for ((index, (leaf, _)), (_, envelope)) in raw.range.clone().zip(&pairs).zip(judged) {
+    for ((index, (leaf, _)), (_, envelope)) in (from..).zip(&pairs).zip(judged) {
         envelopes.push(envelope.map_err(|doubt| Refused::Entry {
             index,
             leaf: leaf.to_vec(),
@@ -245,30 +352,35 @@ pub(super) fn check(raw: &Raw, edge: &mut Edge, border: Border) -> Result<Checke
         })
         .collect();
     Ok(Checked {
-        border,
         entries,
         envelopes,
+        _share: share,
     })
 }
 
 type Pair<'a> = (&'a [u8], &'a [u8]);
 type Judged = (Digest, Result<Envelope, Doubt>);
 
-/// The entries of the range, each with what is said to be its envelope.
-fn pairs(raw: &Raw) -> Result<Vec<Pair<'_>>, Refused> {
+/// The entries of the pieces, each with what is said to be its envelope.
+fn pairs(pieces: &[Piece]) -> Result<Vec<Pair<'_>>, Refused> {
     let broken = |error: tile::TileError| Refused::Bundle(error.to_string());
     let mut pairs = Vec::new();
-    for (index, (leaves, wide), (envelopes, width)) in &raw.bundles {
+    for piece in pieces {
+        let ((leaves, wide), (envelopes, width)) = (&piece.leaves, &piece.envelopes);
         let leaves = tile::decode_bundle(TileKind::Entries, leaves, *wide).map_err(broken)?;
         let envelopes =
             tile::decode_bundle(TileKind::Envelopes, envelopes, *width).map_err(broken)?;
-        let first = index * u64::from(WIDTH);
-        let both = leaves.into_iter().zip(envelopes);
-        let inside = (first..).zip(both).filter(|(at, _)| raw.range.contains(at));
-        pairs.extend(inside.map(|(_, pair)| pair));
-    }
-    if pairs.len() as u64 != raw.range.end - raw.range.start {
-        return Err(Refused::Bundle("it is too short".into()));
+        let range = &piece.range;
+        let first = range.start - range.start % u64::from(WIDTH);
+        let both = (first..).zip(leaves.into_iter().zip(envelopes));
+        let before = pairs.len() as u64;
+        pairs.extend(
+            both.filter(|(at, _)| range.contains(at))
+                .map(|(_, pair)| pair),
+        );
+        if pairs.len() as u64 - before != range.end - range.start {
+            return Err(Refused::Bundle("it is too short".into()));
+        }
     }
     Ok(pairs)
 }

@@ -11,11 +11,12 @@ use jingwei_proto::note::Note;
 use jingwei_proto::state::{self, RootRecord};
 use jingwei_proto::statement::fingerprint;
 use jingwei_proto::tile::{self, TileKind, TilePath};
+use jingwei_proto::time::Time;
 use jingwei_proto::tlog_proof::TlogProof;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::fetch::{self, Border, CHUNK, Checked, Doubt, Raw, Refused};
+use super::fetch::{self, Border, Checked, Doubt, Raw, Refused};
 use super::{Comparison, Misbehaviour, Replica, ReplicaError, lock, newer_root};
 use crate::clock::Clock;
 use crate::index::IndexError;
@@ -26,6 +27,11 @@ use crate::source::Source;
 const WAIT: Duration = Duration::from_secs(25);
 /// Between two looks at a registry that does not wait.
 const POLL: Duration = Duration::from_secs(5);
+/// A checkpoint is old when it was dated so many seconds ago: three days.
+const STALE: i64 = 72 * 3600;
+/// And for so many seconds the registry has shown nothing newer, though it dates its log anew
+/// every five minutes: one that was down for long is given the time to do that.
+const STALE_FOR: i64 = 15 * 60;
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -114,10 +120,12 @@ impl Replica {
             self.index_the_rest().await?;
         }
         self.knows_the_rules()?;
+        let now = clock();
+        self.look_at_date(time, now);
         self.standing.send_modify(|standing| {
             standing.size = signed.checkpoint.size;
             standing.log_time = Some(time);
-            standing.registry_seen = Some(clock());
+            standing.registry_seen = Some(now);
             standing.problem = None;
         });
         metrics::gauge!("jingwei_replica_entries").set(signed.checkpoint.size as f64);
@@ -196,6 +204,21 @@ impl Replica {
         }
     }
 
+    /// A registry that shows what it once signed, and nothing newer, tells no lie that a file can
+    /// show; so it is an alarm by its date. What it shows is true, and is taken in.
+    fn look_at_date(&self, dated: Time, now: Time) {
+        let mut since = lock(&self.stale_since);
+        if now.seconds() - dated.seconds() <= STALE {
+            *since = None;
+            return;
+        }
+        let first = *since.get_or_insert(now);
+        drop(since);
+        if now.seconds() - first.seconds() >= STALE_FOR {
+            self.raise(&Misbehaviour::Stale { dated }, None);
+        }
+    }
+
     /// Takes in what is new up to the signed checkpoint. Reading, checking and storing go on
     /// side by side, each on the chunk after the one that the next is busy with.
     async fn grow(self: &Arc<Self>, source: &Source, signed: &Signed) -> Result<(), ReplicaError> {
@@ -204,18 +227,7 @@ impl Replica {
         let from = edge.size();
         let (to_check, raw) = mpsc::channel(1);
         let (to_store, checked) = mpsc::channel(1);
-        let reading = async {
-            let mut at = from;
-            for border in borders {
-                let raw = fetch::raw(source, at..border.0, signed.checkpoint.size).await?;
-                at = border.0;
-                if to_check.send((raw, border)).await.is_err() {
-                    break;
-                }
-            }
-            drop(to_check);
-            Ok::<_, ReplicaError>(())
-        };
+        let reading = fetch::chunks(source, from, borders, signed.checkpoint.size, to_check);
         let checking = tokio::task::spawn_blocking(move || check_all(raw, &to_store, edge));
         let (replica, signed_too) = (self.clone(), signed.clone());
         let storing = tokio::task::spawn_blocking(move || replica.store_all(checked, &signed_too));
@@ -228,8 +240,8 @@ impl Replica {
         stored.map_err(panicked)?
     }
 
-    /// Where each chunk ends. If much is new, the leaf hashes are read first, so that nothing is
-    /// ever stored that does not lead to the signed root.
+    /// Where each bundle ends. If more than one is new, the leaf hashes are read first, so that
+    /// nothing is ever stored that does not lead to the signed root.
     async fn borders(
         &self,
         source: &Source,
@@ -241,7 +253,7 @@ impl Replica {
         let known = self.highest().map(|(known, _)| (known.size, known.root));
         // Reached again, if the log was lost.
         let known = known.filter(|(size, _)| (from + 1..end.0).contains(size));
-        if end.0 - from <= CHUNK {
+        if fetch::within_one_bundle(from, end.0) {
             return Ok(known.into_iter().chain([end]).collect());
         }
         let borders = fetch::borders(source, edge.clone(), &signed.checkpoint, known).await?;
@@ -354,7 +366,7 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         while let Some(chunk) = checked.blocking_recv() {
             let from = self.committed.size();
-            let last = chunk.border.0 == signed.checkpoint.size;
+            let last = from + chunk.entries.len() as u64 == signed.checkpoint.size;
             if last {
                 lock(&self.highest).keep(&signed.checkpoint, &signed.note)?;
             }
@@ -370,9 +382,9 @@ impl Replica {
             }
             drop(log);
             drop(chunk.entries);
-            if self.index.size()? == from {
-                let rejected = self.index.fold(from, &chunk.envelopes)?;
-                self.note_rejected(rejected);
+            let to = from + chunk.envelopes.len() as u64;
+            if self.index.size()? == from && self.followed().size() == to {
+                self.index.fold(from, &chunk.envelopes)?;
             }
         }
         self.catch_up()
@@ -380,16 +392,15 @@ impl Replica {
 
     /// Brings the index to the log's size, whatever kept it behind.
     fn catch_up(&self) -> Result<(), ReplicaError> {
-        if self.index.size()? < self.committed.size() {
-            let rejected = self.index.catch_up(&self.reader)?;
-            self.note_rejected(rejected);
+        if self.index.size()? < self.followed().size() {
+            self.index.catch_up(self.followed())?;
         }
-        self.prove_rejected();
-        Ok(())
+        Ok(self.report_rejected()?)
     }
 
     async fn index_the_rest(self: &Arc<Self>) -> Result<(), ReplicaError> {
-        if self.index.size()? == self.committed.size() {
+        let settled = self.index.rejected().next().is_none();
+        if settled && self.index.size()? == self.followed().size() {
             return Ok(());
         }
         let replica = self.clone();
@@ -400,13 +411,12 @@ impl Replica {
 
 /// Checks chunks as they come, until there are no more or one is refused.
 fn check_all(
-    mut raw: mpsc::Receiver<(Raw, Border)>,
+    mut raw: mpsc::Receiver<Raw>,
     to_store: &mpsc::Sender<Checked>,
     mut edge: Edge,
 ) -> Result<(), Refused> {
-    while let Some((raw, border)) = raw.blocking_recv() {
-        let checked = fetch::check(&raw, &mut edge, border)?;
-        drop(raw);
+    while let Some(raw) = raw.blocking_recv() {
+        let checked = fetch::check(raw, &mut edge)?;
         if to_store.blocking_send(checked).is_err() {
             // Storing failed, and says why itself.
             break;

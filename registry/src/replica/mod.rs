@@ -4,9 +4,12 @@
 //! ```text
 //! /checkpoint ─► signature and date ─► not smaller, not another history
 //!             ─► leaf hashes, if much is new: do they lead to the signed root?
-//!             ─► entries and envelopes, 10,000 at a time: are these the leaves? are they signed?
-//!             ─► append ─► `apply` ─► index
+//!             ─► entries and envelopes, 4,096 at a time: are these the leaves? are they signed?
+//!             ─► append ─► published at the signed size ─► `apply` ─► index
 //! ```
+//!
+//! The index follows what is published, so that each of its answers has a signed checkpoint
+//! above it. Only a replica that has none yet is indexed on the way to the first.
 //!
 //! A replica is a log of the same form as the registry's own, so that one could take over. The
 //! highest checkpoint ever verified stands in a small file of its own, since it is the one
@@ -21,7 +24,6 @@
 //! | `accuse` | what a registry that lies is shown to have signed |
 //! | `alarms` | what stays until a person has looked into it |
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,7 +34,7 @@ use jingwei_proto::time::Time;
 use tokio::sync::watch;
 
 use crate::disk::Disk;
-use crate::index::{Index, IndexError, Rejected};
+use crate::index::{Index, IndexError};
 use crate::log::{Log, LogError, LogReader};
 use crate::source::SourceError;
 
@@ -99,6 +101,14 @@ pub enum Misbehaviour {
         /// What is wrong.
         reason: String,
     },
+    /// A checkpoint that is not dated anew.
+    #[error(
+        "the newest checkpoint that the registry shows is dated {dated}, and an honest one dates its log anew every few minutes: what came after that may be hidden"
+    )]
+    Stale {
+        /// Its date.
+        dated: Time,
+    },
     /// What somebody else has proved.
     #[error("of the registry another node has proved: {lie}")]
     Proved {
@@ -120,6 +130,7 @@ impl Misbehaviour {
             Misbehaviour::Unmatched(_) => "unmatched",
             Misbehaviour::Entry { .. } => "bad-entry",
             Misbehaviour::Rejected { .. } => "rejected-entry",
+            Misbehaviour::Stale { .. } => "stale-checkpoint",
             Misbehaviour::Proved { kind, .. } => kind,
         }
     }
@@ -187,8 +198,8 @@ pub struct Replica {
     index: Index,
     highest: Mutex<Highest>,
     alarms: Alarms,
-    /// Entries that the rules rejected and that nothing is proved about yet, with the reasons.
-    rejected: Mutex<BTreeMap<u64, String>>,
+    /// Since when the registry has shown old checkpoints only.
+    stale_since: Mutex<Option<Time>>,
     /// The first root document, while the log is empty.
     first_root: Mutex<Option<Envelope>>,
     standing: watch::Sender<Standing>,
@@ -212,7 +223,7 @@ impl Replica {
             log.publish(note)?;
         }
         let (reader, committed) = (log.reader(), log.committed());
-        let (index, rejected) = Index::open(&dir.join("index"), &committed)?;
+        let index = Index::open(&dir.join("index"), followed(&reader, &committed))?;
         let standing = Standing {
             size: index.size()?,
             ..Standing::default()
@@ -225,12 +236,11 @@ impl Replica {
             index,
             highest: Mutex::new(highest),
             alarms: Alarms::open(dir, disk),
-            rejected: Mutex::default(),
+            stale_since: Mutex::default(),
             first_root: Mutex::default(),
             standing: watch::Sender::new(standing),
         };
-        replica.note_rejected(rejected);
-        replica.prove_rejected();
+        replica.report_rejected()?;
         replica.restore_time();
         Ok(Arc::new(replica))
     }
@@ -273,14 +283,9 @@ impl Replica {
         let _ = standing.wait_for(|standing| standing.size > index).await;
     }
 
-    /// Entries that the rules reject change nothing; that the log has them is an alarm.
-    fn note_rejected(&self, rejected: Vec<Rejected>) {
-        for entry in rejected {
-            let reason = entry.rejection.to_string();
-            lock(&self.rejected).insert(entry.index, reason.clone());
-            let index = entry.index;
-            self.raise(&Misbehaviour::Rejected { index, reason }, None);
-        }
+    /// What the index follows.
+    fn followed(&self) -> &LogReader {
+        followed(&self.reader, &self.committed)
     }
 
     /// After a start, the date of the stored checkpoint is known before the registry answers.
@@ -291,6 +296,13 @@ impl Replica {
             self.standing
                 .send_modify(|standing| standing.log_time = Some(time));
         }
+    }
+}
+
+fn followed<'a>(reader: &'a LogReader, committed: &'a LogReader) -> &'a LogReader {
+    match reader.size() {
+        0 => committed,
+        _ => reader,
     }
 }
 

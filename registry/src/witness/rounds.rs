@@ -74,8 +74,9 @@ pub trait Readers: Send {
     /// Shows them a committed checkpoint.
     fn publish(&self, checkpoint: &Checkpoint, note: &str) -> Result<(), String>;
 
-    /// Signs and dates a checkpoint that no witness has to date.
-    fn seal(&self, checkpoint: &Checkpoint) -> Result<String, String>;
+    /// Signs and dates a checkpoint that no witness has to date; `None` once there is a larger
+    /// one, which must not be dated before it.
+    fn seal(&self, checkpoint: &Checkpoint) -> Result<Option<String>, String>;
 }
 
 /// What the rounds need of the log.
@@ -310,7 +311,8 @@ impl Work {
         let malformed = |error: &dyn std::fmt::Display| format!("the log's own note: {error}");
         if commit.root.quorum == 0 {
             let sealed = self.publisher.readers.seal(&commit.checkpoint)?;
-            return Note::parse(sealed.as_bytes()).map_err(|error| malformed(&error));
+            let note = sealed.as_ref().unwrap_or(&commit.note);
+            return Note::parse(note.as_bytes()).map_err(|error| malformed(&error));
         }
         let note = Note::parse(commit.note.as_bytes()).map_err(|error| malformed(&error))?;
         self.target.send_replace(Some(Arc::new(Target {

@@ -1,8 +1,9 @@
 //! A registry that lies, with the registry's own keys: every replica notices, keeps what it has
 //! verified, says what is wrong, and proves it where the registry's signature does.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, DatasetId};
 use jingwei_proto::key::{SecretKey, Signer as _};
-use jingwei_proto::statement::Statement;
+use jingwei_proto::statement::{Dataset, DatasetFile, Predicate, Sharing, Statement};
+use jingwei_proto::time::Time;
 use jingwei_registry::clock::Clock;
-use jingwei_registry::disk::Disk;
+use jingwei_registry::disk::faults::full;
+use jingwei_registry::disk::{Disk, Faults, Operation};
 use jingwei_registry::keyfile;
 use jingwei_registry::log::Entry;
 use jingwei_registry::replica::{Alarm, Comparison, Misbehaviour, Replica, ReplicaError};
@@ -98,6 +101,13 @@ impl Stage {
         advance(&self.replica, &self.liar)
     }
 
+    /// Another member's replica, which keeps its files when it is opened again.
+    fn second_replica(&self, disk: Disk) -> Arc<Replica> {
+        let dir = self.federation.dir.path().join("second");
+        let origin = LogFiles::read(&self.federation.registry.dir.join("log")).origin;
+        Replica::open(&dir, &origin, self.federation.registry.root(), disk).unwrap()
+    }
+
     fn empty_dir(&mut self) -> PathBuf {
         self.count += 1;
         self.federation
@@ -173,8 +183,12 @@ fn versions(replica: &Replica, agency: &AgencyId, name: &str) -> Option<u64> {
 }
 
 fn advance(replica: &Arc<Replica>, liar: &LyingRegistry) -> Result<(), ReplicaError> {
+    advance_at(replica, liar, noon())
+}
+
+fn advance_at(replica: &Arc<Replica>, liar: &LyingRegistry, now: Time) -> Result<(), ReplicaError> {
     let source = Source::new(&liar.url()).unwrap();
-    let clock: Clock = Arc::new(noon);
+    let clock: Clock = Arc::new(move || now);
     runtime().block_on(replica.advance(&source, Duration::ZERO, &clock))
 }
 
@@ -628,6 +642,30 @@ fn a_long_log_is_taken_in_parts_and_only_if_all_of_it_is_signed() {
     // Nothing of it is shown under a checkpoint that was not reached.
     assert_eq!(stage.replica.log().size(), 0);
     stage.unproved("unmatched");
+    // Where something is in service already, the index stays with it until the end is reached.
+    let reopened = stage.second_replica(Disk::new());
+    stage
+        .liar
+        .show(Files::of(&stage.federation.registry.dir.join("log")));
+    advance(&reopened, &stage.liar).unwrap();
+    stage.liar.show(changed("tile/envelopes/030"));
+    assert!(matches!(
+        advance(&reopened, &stage.liar),
+        Err(ReplicaError::Misbehaviour(Misbehaviour::Unmatched(_)))
+    ));
+    drop(reopened);
+    let reopened = stage.second_replica(Disk::new());
+    assert_eq!(reopened.index().size().unwrap(), SIZE);
+    assert_eq!(reopened.log().size(), SIZE);
+    assert_eq!(versions(&reopened, &stage.agent.id, "d0"), None);
+    // What is committed is not read again.
+    let mut rest = honest.clone();
+    rest.instead.insert("tile/envelopes/001".into(), Vec::new());
+    stage.liar.show(rest);
+    advance(&reopened, &stage.liar).unwrap();
+    assert_eq!(reopened.index().size().unwrap(), size);
+    assert_eq!(reopened.log().size(), size);
+    assert_eq!(versions(&reopened, &stage.agent.id, "d10499"), Some(1));
     // A log that goes on otherwise than the registry has signed already.
     let mut other = long.clone();
     other.swap(9_000, 9_001);
@@ -643,6 +681,112 @@ fn a_long_log_is_taken_in_parts_and_only_if_all_of_it_is_signed() {
     assert_eq!(stage.versions("d10499"), Some(1));
     let note = stage.replica.log().checkpoint_note().unwrap();
     assert_eq!(stage.replica.signed_note(), Some(note));
+}
+
+/// Statements of tens of kilobytes: a bundle of them is read alone, and they go on the way by
+/// bytes instead of by number.
+#[test]
+fn large_statements_are_taken_too() {
+    let mut stage = Stage::fresh();
+    let mut lie = stage.honest.clone();
+    let schema = format!(r#"{{"description":"{}"}}"#, "x".repeat(60_000));
+    lie.extend((0..600).map(|n| {
+        let (mut statement, _) = stage.agent.version(&format!("d{n}"), None);
+        let Predicate::Dataset(dataset) = &mut statement.predicate else {
+            panic!("a dataset");
+        };
+        let digest = Digest::of(format!("{n}").as_bytes());
+        **dataset = Dataset {
+            sharing: Sharing::Public,
+            schema: Some(schema.clone()),
+            rows: Some(1),
+            files: vec![DatasetFile {
+                name: format!("{digest}.parquet"),
+                digest,
+                bytes: 1,
+            }],
+            commitment: None,
+            ..(**dataset).clone()
+        };
+        entry(&statement.sign(&stage.agent.key), stage.agent.key.public())
+    }));
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    assert_eq!(stage.replica.log().size(), lie.len() as u64);
+    stage.replica.log().audit().unwrap();
+    assert_eq!(stage.versions("d599"), Some(1));
+    assert_eq!(stage.replica.alarms(), []);
+}
+
+/// A disk that is too full for alarms, and for nothing else.
+struct NoAlarms;
+
+impl Faults for NoAlarms {
+    fn before(&self, _: Operation, path: &Path) -> io::Result<()> {
+        match path.iter().any(|part| part == "alarms") {
+            true => Err(full()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// That the log holds an entry which the rules reject is found once, when it is folded in. What
+/// comes between that and the alarm on the disk must not lose it.
+#[test]
+fn an_alarm_that_could_not_be_stored_is_raised_later() {
+    let mut stage = Stage::fresh();
+    let stranger = Agent::new(&stage.federation.registry, "zz", 9);
+    let mut lie = stage.honest.clone();
+    lie.push(entry(&stranger.dataset("four"), stranger.key.public()));
+    let dir = stage.empty_dir();
+    let files = stage.forger.write(&dir, &lie);
+    stage.liar.show(files);
+    let replica = stage.second_replica(Disk::with_faults(Arc::new(NoAlarms)));
+    advance(&replica, &stage.liar).unwrap();
+    assert_eq!(replica.index().size().unwrap(), SIZE + 1);
+    assert_eq!(replica.alarms(), []);
+    drop(replica);
+    // As after a crash: the index is past the entry, and the alarm was never stored.
+    let replica = stage.second_replica(Disk::new());
+    let alarms = replica.alarms();
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    let root = &stage.federation.registry.fingerprint;
+    let proof = alarms[0].proof.as_ref().expect("a proof");
+    confirm(proof, root, &["entry 7 is one that the rules reject"]);
+    // A person has looked into it: it stays so, also after the next start.
+    std::fs::remove_dir_all(alarms[0].file.parent().unwrap()).unwrap();
+    drop(replica);
+    let replica = stage.second_replica(Disk::new());
+    advance(&replica, &stage.liar).unwrap();
+    assert_eq!(replica.alarms(), []);
+}
+
+/// What is old is not false, so it is taken in, and nothing is proved by it.
+#[test]
+fn a_checkpoint_that_is_not_dated_anew_is_an_alarm_that_proves_nothing() {
+    let stage = Stage::new();
+    let dated = stage.replica.standing().borrow().log_time.unwrap();
+    let after = |seconds: i64| Time::from_seconds(dated.seconds() + seconds).unwrap();
+    let day = 24 * 3600;
+    let look = |now| advance_at(&stage.replica, &stage.liar, now).unwrap();
+    look(after(3 * day));
+    assert_eq!(stage.replica.alarms(), []);
+    // A registry that was down for so long is given the time to date its log anew.
+    look(after(3 * day + 60));
+    look(after(3 * day + 900));
+    assert_eq!(stage.replica.alarms(), []);
+    let honest_log = Files::of(&stage.federation.registry.dir.join("log"));
+    let anew = Forger::new(&stage.federation.registry.dir).dated_after(4 * day);
+    let dir = stage.federation.dir.path().join("anew");
+    stage.liar.show(anew.write(&dir, &stage.honest));
+    look(after(3 * day + 1_000));
+    stage.liar.show(honest_log);
+    look(after(3 * day + 1_100));
+    assert_eq!(stage.replica.alarms(), []);
+    look(after(3 * day + 1_100 + 900));
+    stage.unproved("stale-checkpoint");
+    assert_eq!(stage.versions("three"), Some(2));
+    assert_eq!(stage.replica.standing().borrow().size, SIZE);
 }
 
 #[test]

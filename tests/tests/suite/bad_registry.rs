@@ -7,8 +7,10 @@ use jingwei_proto::key::Signer as _;
 use jingwei_registry::keyfile;
 use jingwei_tests::accusing::{confirm, proof_of};
 use jingwei_tests::keyring::Agent;
+use jingwei_tests::local::runtime;
 use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries, entry};
 use jingwei_tests::node::PLACES;
+use jingwei_tests::programs::free_address;
 use jingwei_tests::{Federation, Node};
 
 use crate::pair::Pair;
@@ -99,6 +101,8 @@ fn a_registry_that_shows_a_shorter_log() {
                 .iter()
                 .any(|alarm| alarm.contains("hides entries"))
         });
+        let logged = node.until_log("the registry misbehaves");
+        assert!(logged.contains("hides entries"), "{logged}");
         let proof = proof_of(&node.dir, "shrunk-log");
         node.run(&["doctor"]).expect_code(3).prints(&[
             "alarm       shrunk-log",
@@ -113,6 +117,9 @@ fn a_registry_that_shows_a_shorter_log() {
     // It is known after a restart, too, also when the registry no longer answers.
     drop(liar);
     pair.b.kill9();
+    let metrics = free_address();
+    let setting = format!("metrics = \"{metrics}\"\n");
+    std::fs::write(pair.b.dir.join("node.toml"), setting).unwrap();
     pair.b.start();
     pair.b.until("alarmed", |status| {
         status
@@ -121,6 +128,9 @@ fn a_registry_that_shows_a_shorter_log() {
             .any(|alarm| alarm.contains("hides entries"))
     });
     assert_eq!(pair.b.rows(SQL), ["3"]);
+    let figures = read(&format!("http://{metrics}/metrics"));
+    let alarms = "jingwei_alarms_total{kind=\"shrunk-log\"} 1";
+    assert!(figures.lines().any(|line| line == alarms), "{figures}");
     // It stands until a person has looked into it.
     pair.b.run(&["doctor"]).expect_code(3);
     let alarm = proof_of(&pair.b.dir, "shrunk-log").with_extension("alarm");
@@ -128,6 +138,14 @@ fn a_registry_that_shows_a_shorter_log() {
     pair.federation.registry.start();
     pair.b.until("at peace", |status| status.alarms.is_empty());
     pair.b.run(&["doctor"]).ok();
+}
+
+/// What is at an address of a running process.
+fn read(url: &str) -> String {
+    runtime().block_on(async {
+        let answer = reqwest::get(url).await.unwrap();
+        answer.text().await.unwrap()
+    })
 }
 
 #[test]
