@@ -5,6 +5,7 @@
 //! DIR/vkey                the key that verifies its cosignatures, for root documents
 //! DIR/keys/witness.pem    the key that signs them
 //! DIR/logs/<SHA-256>      the newest checkpoint of each log, by the SHA-256 of its origin
+//! DIR/logs/<SHA-256>.fork two checkpoints of one size that the log has signed, if it ever shows two
 //! ```
 
 use std::net::SocketAddr;

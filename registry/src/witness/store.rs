@@ -157,7 +157,9 @@ impl Witness {
             .log(&origin)
             .ok_or_else(|| Refusal::UnknownLog(origin.chars().take(80).collect()))?;
         let mut log = lock(&log);
-        let next = request.judge(&log.keys, &log.seen)?;
+        let next = request.judge(&log.keys, &log.seen).inspect_err(|_| {
+            self.keep_fork(&log, &request);
+        })?;
         // A clock that was set back must not date this before what was signed already.
         let time = log
             .time
@@ -179,6 +181,28 @@ impl Witness {
         log.time = Some(time);
         log.note = Some(note);
         Ok(format!("{line}\n"))
+    }
+
+    /// Keeps two checkpoints of one size and two roots that the log's own keys have signed: whoever
+    /// reads them sees that it shows two histories. The first such pair says it all.
+    fn keep_fork(&self, log: &Log, request: &AddCheckpoint) {
+        let (Ok(shown), Some(note)) = (request.checkpoint(), &log.note) else {
+            return;
+        };
+        let signed = log.keys.iter().any(|key| request.note.verify(key).is_ok());
+        if !signed || shown.size != log.seen.size || shown.root == log.seen.root {
+            return;
+        }
+        let path = log.path.with_extension("fork");
+        let pair = format!("{note}\n{}", request.note);
+        match self.disk.create_if_absent(&path, pair.as_bytes()) {
+            Ok(_) => {
+                let (origin, file) = (&shown.origin, path.display());
+                tracing::error!(%origin, %file, "the log shows two histories, and this proves it");
+            }
+            Err(error) => tracing::error!(%error, "a proof that a log forks cannot be stored"),
+        }
+        metrics::counter!("jingwei_witness_forks_total", "log" => shown.origin).increment(1);
     }
 
     /// The newest checkpoint co-signed here of the log whose origin has this SHA-256.

@@ -108,6 +108,43 @@ fn what_was_signed_is_remembered() {
 }
 
 #[test]
+fn a_fork_is_kept_as_the_log_signed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = open(dir.path());
+    let kept = dir
+        .path()
+        .join(Digest::of(ORIGIN.as_bytes()).to_string())
+        .with_extension("fork");
+    witness.add_checkpoint(&request(0, b"a", 2)).unwrap();
+    let mut forged = AddCheckpoint::parse(&request(2, b"b", 2)).unwrap();
+    forged.note.signatures[0].signature[9] ^= 1;
+    let forged = forged.to_string();
+    assert_eq!(refusal(&witness, forged.as_bytes()).status(), 403);
+    // A larger tree with a wrong proof may be somebody's mistake.
+    assert_eq!(refusal(&witness, &request(2, b"b", 4)).status(), 422);
+    assert_eq!(refusal(&witness, &request(0, b"a", 2)).status(), 409);
+    assert!(!kept.exists());
+
+    for word in [b"b", b"c"] {
+        assert_eq!(refusal(&witness, &request(2, word, 2)).status(), 422);
+        let pair = std::fs::read_to_string(&kept).unwrap();
+        let (mine, other) = pair.split_at(pair.rfind("\nexample.com/log\n").unwrap());
+        let roots = [mine, &other[1..]].map(|note| {
+            let opened = Checkpoint::open(note.as_bytes(), &log_key());
+            let (checkpoint, _) = opened.unwrap();
+            assert_eq!(checkpoint.size, 2);
+            checkpoint.root
+        });
+        assert_eq!(roots, [root(b"a", 2), root(b"b", 2)]);
+    }
+    // It is no memory of another log, and the witness goes on.
+    drop(witness);
+    open(dir.path())
+        .add_checkpoint(&request(2, b"a", 4))
+        .unwrap();
+}
+
+#[test]
 fn a_clock_that_was_set_back_dates_nothing_back() {
     let dir = tempfile::tempdir().unwrap();
     let now = Arc::new(AtomicI64::new(500));

@@ -135,13 +135,11 @@ fn a_witness_answers_each_case_with_its_status() {
         (409, "text/x.tlog.size".into(), "2\n".into())
     );
     assert_eq!(read_size("2\n"), Some(2));
-    assert_eq!(
-        status(&AddCheckpoint {
-            old: 2,
-            ..Tree::of(&["x", "y"]).request(0, 2)
-        }),
-        422
-    );
+    let split = AddCheckpoint {
+        old: 2,
+        ..Tree::of(&["x", "y"]).request(0, 2)
+    };
+    assert_eq!(status(&split), 422);
     assert_eq!(
         status(&AddCheckpoint {
             proof: vec![],
@@ -156,6 +154,11 @@ fn a_witness_answers_each_case_with_its_status() {
     // A fork with a proof that holds from the size before, and one from this size.
     assert_eq!(status(&fork.request(2, 4)), 409);
     assert_eq!(status(&fork.request(3, 4)), 422);
+    // Of the one of the same size it keeps what the log has signed.
+    let kept = format!("logs/{}.fork", Digest::of(ORIGIN.as_bytes()));
+    let kept = std::fs::read_to_string(witness.dir.join(kept)).unwrap();
+    assert!(kept.starts_with(&good.note.text), "{kept}");
+    assert!(kept.ends_with(&format!("\n\n{}", split.note)), "{kept}");
     let (status, note) = get(newest);
     assert_eq!(status, 200);
     let (checkpoint, note) = Checkpoint::open(note.as_bytes(), &log_key()).unwrap();
