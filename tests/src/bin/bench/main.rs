@@ -4,6 +4,7 @@
 //! cargo run --release -p jingwei-tests --bin bench -- exchange
 //! cargo run --release -p jingwei-tests --bin bench -- publish --flights flights.csv
 //! cargo run --release -p jingwei-tests --bin bench -- start
+//! cargo run --release -p jingwei-tests --bin bench -- registry
 //! cargo run --release -p jingwei-tests --bin bench -- replica --statements 1000000
 //! cargo run --release -p jingwei-tests --bin bench -- size
 //! ```
@@ -19,6 +20,7 @@ mod load;
 mod plain;
 mod plain_flight;
 mod publish;
+mod registry;
 mod replica;
 mod size;
 mod start;
@@ -53,6 +55,8 @@ enum Bench {
     Publish(publish::Arguments),
     /// From process start to the first verified answer, and the memory of an idle node
     Start(start::Arguments),
+    /// Durable statements a second, against verifying their signatures and appending their bytes
+    Registry(registry::Arguments),
     /// A new member's replica of a long log, against verifying its signatures and copying its files
     Replica(replica::Arguments),
     /// Bytes of the three programs
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Bench::Exchange(arguments) => exchange::run(&arguments),
         Bench::Publish(arguments) => publish::run(&arguments),
         Bench::Start(arguments) => start::run(&arguments),
+        Bench::Registry(arguments) => registry::run(&arguments),
         Bench::Replica(arguments) => replica::run(&arguments),
         Bench::Size => size::run(),
         Bench::ReplicaChild(arguments) => replica::run_child(&arguments),
