@@ -131,9 +131,12 @@ impl Index {
         Ok(index)
     }
 
-    /// `None` if the index is new, of another form, or of another log.
+    /// `None` if the index is of another form, or of another log.
     fn open_as_it_is(path: &Path, log: &LogReader) -> Result<Option<Index>, IndexError> {
         let index = Index::open_at(path)?;
+        if index.db.is_empty() {
+            index.put_meta("meta/format", FORMAT)?;
+        }
         if index.meta("meta/format")? != FORMAT || index.size()? > log.size() {
             return Ok(None);
         }

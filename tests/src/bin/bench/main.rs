@@ -6,6 +6,7 @@
 //! cargo run --release -p jingwei-tests --bin bench -- start
 //! cargo run --release -p jingwei-tests --bin bench -- registry
 //! cargo run --release -p jingwei-tests --bin bench -- replica --statements 1000000
+//! cargo run --release -p jingwei-tests --bin bench -- proof
 //! cargo run --release -p jingwei-tests --bin bench -- size
 //! ```
 //!
@@ -19,6 +20,7 @@ mod figure;
 mod load;
 mod plain;
 mod plain_flight;
+mod proof;
 mod publish;
 mod registry;
 mod replica;
@@ -59,6 +61,8 @@ enum Bench {
     Registry(registry::Arguments),
     /// A new member's replica of a long log, against verifying its signatures and copying its files
     Replica(replica::Arguments),
+    /// Evidence of one answer: built, against asking without it, and checked, against its hash
+    Proof(proof::Arguments),
     /// Bytes of the three programs
     Size,
     /// A process with a replica
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Bench::Start(arguments) => start::run(&arguments),
         Bench::Registry(arguments) => registry::run(&arguments),
         Bench::Replica(arguments) => replica::run(&arguments),
+        Bench::Proof(arguments) => proof::run(&arguments),
         Bench::Size => size::run(),
         Bench::ReplicaChild(arguments) => replica::run_child(&arguments),
         Bench::PlainServe(arguments) => plain::serve(&arguments),
