@@ -13,8 +13,26 @@ fn run(arguments: &[&str]) -> Output {
 #[test]
 fn every_command_shows_an_example() {
     let commands = [
-        "demo", "init", "join", "enrol", "serve", "publish", "schema", "find", "describe", "sql",
-        "doctor", "verify",
+        "demo",
+        "init",
+        "join",
+        "enrol",
+        "serve",
+        "publish",
+        "schema",
+        "find",
+        "describe",
+        "sql",
+        "doctor",
+        "verify",
+        "rotate",
+        "recover",
+        "contest",
+        "suspend",
+        "resume",
+        "revoke",
+        "successor",
+        "update",
     ];
     for command in commands {
         let output = run(&[command, "--help"]);

@@ -12,8 +12,24 @@ fn run(arguments: &[&str]) -> Output {
 
 #[test]
 fn every_command_shows_an_example() {
-    for command in ["init", "serve", "enrol"] {
-        let output = run(&[command, "--help"]);
+    let commands = [
+        "init",
+        "serve",
+        "enrol",
+        "agency",
+        "agency suspend",
+        "agency resume",
+        "agency revoke",
+        "agency successor",
+        "agency update",
+        "agency recover",
+        "witness",
+        "policy",
+        "status",
+    ];
+    for command in commands {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let output = run(&words);
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(
             String::from_utf8_lossy(&output.stdout).contains("Example"),

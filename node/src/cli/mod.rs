@@ -57,20 +57,33 @@ enum What {
     /// Enrol an agency below one that this node hosts
     Enrol(enrol::Arguments),
     /// Replace an agency's key by a new one, signing with the old one
+    #[command(
+        after_help = "Examples:\n  jingwei rotate --dir north --agency land.north\n  jingwei rotate --dir north --yes        (without asking)"
+    )]
     Rotate(change::Own),
     /// Replace a lost key: the agency proposes, its superior enters, and a delay passes
     Recover(change::Recover),
     /// Cancel a recovery of an agency's key that the agency has not asked for
+    #[command(after_help = "Examples:\n  jingwei contest --dir north --agency land.north")]
     Contest(change::Own),
     /// Stop an agency below one of this node for a time
+    #[command(
+        after_help = "Examples:\n  jingwei suspend land.north --dir national --reason 'its key is lost'"
+    )]
     Suspend(change::Below),
     /// Let a suspended agency go on
+    #[command(after_help = "Examples:\n  jingwei resume land.north --dir national")]
     Resume(change::Below),
     /// End an agency below one of this node for ever
+    #[command(after_help = "Examples:\n  jingwei revoke land.north --dir national")]
     Revoke(change::Below),
     /// End an agency and name who has its tasks
+    #[command(after_help = "Examples:\n  jingwei successor land.north land.centre --dir national")]
     Successor(change::Heir),
     /// Change an agency's name, level or territory
+    #[command(
+        after_help = "Examples:\n  jingwei update land.north --dir national --name 'Northern Land'"
+    )]
     Update(change::Update),
     /// Serve the node: answer others, follow the registry
     Serve(serve::Arguments),

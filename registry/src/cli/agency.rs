@@ -19,6 +19,10 @@ use jingwei_registry::view::View;
 use super::keepers::{Running, Signing};
 
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  jingwei-registry agency suspend land --dir registry --reason 'its key is lost'
+  jingwei-registry agency recover land.recovery --dir registry")]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -27,16 +31,30 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// Stop an agency for a time
+    #[command(
+        after_help = "Example:\n  jingwei-registry agency suspend land --dir registry --reason 'its key is lost'"
+    )]
     Suspend(Change),
     /// Let a suspended agency go on
+    #[command(after_help = "Example:\n  jingwei-registry agency resume land --dir registry")]
     Resume(Change),
     /// End an agency for ever
+    #[command(after_help = "Example:\n  jingwei-registry agency revoke land --dir registry")]
     Revoke(Change),
     /// End an agency and name who has its tasks
+    #[command(
+        after_help = "Example:\n  jingwei-registry agency successor land country --dir registry"
+    )]
     Successor(Heir),
     /// Change an agency's name, territory or roles
+    #[command(
+        after_help = "Example:\n  jingwei-registry agency update land --dir registry --name 'The Land'"
+    )]
     Update(Update),
     /// Give an agency that has lost its key the new one that it proposes
+    #[command(
+        after_help = "Example:\n  jingwei-registry agency recover land.recovery --dir registry"
+    )]
     Recover(Recover),
 }
 
