@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
@@ -42,6 +43,10 @@ mod snapshots;
 const FORMAT: u64 = 3;
 /// Before the keys of the state's records.
 const STATE: &[u8] = b"state/";
+/// How long a lock of sled's may outlive the handles to it.
+const RELEASED: Duration = Duration::from_secs(5);
+/// How sled says that there is one.
+const LOCKED: &str = "could not acquire lock";
 /// Entries folded between two writes to sled.
 const BATCH: usize = 256;
 /// Before the places of rejected entries.
@@ -145,16 +150,10 @@ impl Index {
     }
 
     fn open_at(path: &Path) -> Result<Index, IndexError> {
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE)
-            .mode(sled::Mode::LowSpace)
-            .flush_every_ms(Some(1_000))
-            .open()
-            .map_err(|source| IndexError::Sled {
-                path: path.to_owned(),
-                source,
-            })?;
+        let db = open_db(path).map_err(|source| IndexError::Sled {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Index {
             db,
             path: path.to_owned(),
@@ -423,6 +422,27 @@ impl Members for Index {
         };
         self.users_of_tls(*key)
             .is_ok_and(|users| users.iter().any(active))
+    }
+}
+
+/// Opens sled. The one who had it last in this process may be a moment away from letting go of it:
+/// that is no reason to build an index anew.
+fn open_db(path: &Path) -> sled::Result<sled::Db> {
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE)
+        .mode(sled::Mode::LowSpace)
+        .flush_every_ms(Some(1_000));
+    let until = Instant::now() + RELEASED;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains(LOCKED) && Instant::now() < until =>
+            {
+                std::thread::sleep(RELEASED / 100);
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -105,3 +105,21 @@ fn a_rejected_entry_stays_noted_until_it_is_settled() {
     assert_eq!((places(&index), index.size().unwrap()), (vec![], 1));
     drop(dir);
 }
+
+#[test]
+fn an_index_that_is_let_go_of_in_a_moment_is_not_built_anew() {
+    let (_dir, log, path) = founded();
+    let index = Index::open(&path, &log).unwrap();
+    index.db.insert(b"state/agency/left", b"here").unwrap();
+    index.db.flush().unwrap();
+    let (opening, began) = std::sync::mpsc::sync_channel(1);
+    let holder = std::thread::spawn(move || {
+        began.recv().unwrap();
+        std::thread::sleep(RELEASED / 20);
+        drop(index);
+    });
+    opening.send(()).unwrap();
+    let again = Index::open(&path, &log).unwrap();
+    assert!(again.get("agency/left").unwrap().is_some());
+    holder.join().unwrap();
+}
