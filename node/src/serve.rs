@@ -10,7 +10,7 @@ use jingwei_registry::request_id::with_request_ids;
 use jingwei_registry::serve::{self, ServeLimits, TlsMode};
 use jingwei_registry::tls::{self, ClientKeys, Members};
 use jingwei_registry::{telemetry, unix_socket};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tonic::service::Routes;
 
 use crate::exchange::{self, provider::Provider};
@@ -36,10 +36,28 @@ const FLIGHT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/flight.fds"));
 const MAX_MESSAGE: usize = 512 * 1024;
 
 impl Node {
-    /// Serves other nodes on `listener` and the command line on the socket, follows the registry
+    /// As [`Node::serve_on`], on a socket bound now.
+    pub async fn serve(self: Arc<Node>, listener: TcpListener) -> Result<(), Fault> {
+        let socket = self.bind_socket().await?;
+        self.serve_on(listener, socket).await
+    }
+
+    /// The socket for the command line: from now on commands wait until the node is served.
+    pub async fn bind_socket(&self) -> Result<UnixListener, Fault> {
+        let path = self.home.socket();
+        unix_socket::bind(&path)
+            .await
+            .map_err(|error| Fault::new(Blame::Internal, format!("{}: {error}", path.display())))
+    }
+
+    /// Serves other nodes on `listener` and the command line on `socket`, follows the registry
     /// and keeps the node announced, until [`Node::stop`]. Returns when requests in flight have
     /// ended.
-    pub async fn serve(self: Arc<Node>, listener: TcpListener) -> Result<(), Fault> {
+    pub async fn serve_on(
+        self: Arc<Node>,
+        listener: TcpListener,
+        socket: UnixListener,
+    ) -> Result<(), Fault> {
         let failed = |error: &dyn std::fmt::Display| Fault::new(Blame::Internal, error.to_string());
         let address = match &self.config.address {
             Some(address) => address.to_string(),
@@ -54,9 +72,6 @@ impl Node {
         let tls = tls::server_config(&self.identity, ClientKeys::Required(members.clone()))
             .map_err(|error| failed(&error))?;
         let peers = serve::members_only(self.peer_routes().await, members);
-        let socket = unix_socket::bind(&self.home.socket())
-            .await
-            .map_err(|error| failed(&format!("{}: {error}", self.home.socket().display())))?;
         let local = with_request_ids(self.local_routes());
         let witness = self.open_witness().await?;
         exchange::resume(&self);

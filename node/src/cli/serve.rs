@@ -50,6 +50,7 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
         failed(format!("cannot listen on {listen}: {error}"))
             .advise("choose another with --listen, or in node.toml")
     })?;
+    let socket = node.bind_socket().await?;
     let asked = asked_to_stop()?;
     let agencies: Vec<String> = node.hosted().map(ToString::to_string).collect();
     say!(
@@ -63,7 +64,7 @@ async fn serve(home: Home, config: Config) -> Result<(), Fault> {
         tracing::info!("stopping");
         stopping.stop();
     });
-    node.serve(listener).await
+    node.serve_on(listener, socket).await
 }
 
 /// Why a node does not open, by blame.
