@@ -22,8 +22,8 @@ def key(text):
 
 
 def keys(facts, envelopes):
-    """The root keys and every key that an enrolment brings in."""
-    known = [key(text) for text in facts.document["keys"]]
+    """The root keys, the log's own, which signs snapshots, and every key that an enrolment brings in."""
+    known = [key(text) for text in [*facts.document["keys"], facts.document["registry"]["log"]]]
     for envelope in envelopes:
         statement = json.loads(payload(envelope))
         if statement["predicateType"] == "urn:jingwei:agency:v1":
