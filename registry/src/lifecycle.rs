@@ -3,10 +3,10 @@
 //! Whoever is about to sign reads the same sentences at a node and at a registry's keepers.
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::id::FederationId;
-use jingwei_proto::key::Signer;
+use jingwei_proto::id::{AgencyId, FederationId};
+use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::state::{AgencyRecord, RootRecord};
-use jingwei_proto::statement::{Action, Agency, Head, NewKey, Predicate, Statement};
+use jingwei_proto::statement::{Action, Agency, Attributes, Head, NewKey, Predicate, Statement};
 use jingwei_proto::time::Time;
 
 use crate::fault::{Blame, Fault};
@@ -32,85 +32,100 @@ pub fn statement(
 
 /// What the action is, from when it holds and what follows from it, line by line.
 pub fn explain(record: &AgencyRecord, action: &Action, by: &str, root: &RootRecord) -> Vec<String> {
-    let mut lines = vec![
-        format!(
-            "agency      {} ({}), {}",
-            record.id, record.name, record.status
+    let told = match action {
+        Action::Enrol(_) => Vec::new(),
+        Action::Update(new) => of_update(record, new),
+        Action::Rotate(new) => of_rotation(record, &new.key),
+        Action::Recover(new) => of_recovery(record, &new.key, root),
+        Action::Contest(_) => of_contest(record),
+        Action::Suspend(_) => of_standing(
+            ", until it is resumed",
+            "it enters nothing, no node answers it or asks it; its data stay verifiable, agencies below it go on",
         ),
-        format!("action      {}, signed by {by}", action.name()),
-    ];
-    let mut say = |label: &str, text: String| lines.push(format!("{label:<12}{text}"));
-    match action {
-        Action::Enrol(_) => {}
-        Action::Update(new) => {
-            say("name", format!("{} → {}", record.name, new.name));
-            say("level", format!("{} → {}", record.level, new.level));
-            say(
-                "territory",
-                format!("{} → {}", record.territory, new.territory),
-            );
-            say("from when", "the log entry on".into());
-            say("follows", "agencies below it keep what they have".into());
-        }
-        Action::Rotate(new) => {
-            say("old key", record.key.id().to_string());
-            say("new key", new.key.id().to_string());
-            say("from when", "the log entry on".into());
-            say("follows", "the old key signs nothing any more, and is never used again; what it signed stays valid".into());
-        }
-        Action::Recover(new) => {
-            let delay = duration(root.recovery_delay);
-            say("old key", record.key.id().to_string());
-            say("new key", new.key.id().to_string());
-            say(
-                "from when",
-                format!("{delay} of log time after the next snapshot of the registry"),
-            );
-            say(
-                "follows",
-                "until then the old key signs as before, and may contest this".into(),
-            );
-        }
-        Action::Contest(_) => {
-            let pending = record.recovery.as_ref();
-            say(
-                "cancels",
-                pending.map_or_else(
-                    || "nothing: no recovery is under way".into(),
-                    |pending| format!("the recovery to key {}", pending.key.id()),
-                ),
-            );
-            say("from when", "the log entry on".into());
-            say(
-                "follows",
-                "the key stays as it is; the superior may begin again".into(),
-            );
-        }
-        Action::Suspend(_) => {
-            say("from when", "the log entry on, until it is resumed".into());
-            say("follows", "it enters nothing, no node answers it or asks it; its data stay verifiable, agencies below it go on".into());
-        }
-        Action::Resume(_) => {
-            say("from when", "the log entry on".into());
-            say("follows", "it takes part again as before".into());
-        }
-        Action::Revoke(_) => {
-            say("from when", "the log entry on, for ever".into());
-            say("follows", "its id and its keys are never used again; its data stay verifiable, agencies below it go on".into());
-        }
-        Action::Successor(named) => {
-            say("successor", named.successor.to_string());
-            say("from when", "the log entry on, for ever".into());
-            say(
-                "follows",
-                format!(
-                    "{} is at its end; {} is the superior of the agencies below it; its data stay verifiable",
-                    record.id, named.successor
-                ),
-            );
-        }
-    }
-    lines
+        Action::Resume(_) => of_standing("", "it takes part again as before"),
+        Action::Revoke(_) => of_standing(
+            ", for ever",
+            "its id and its keys are never used again; its data stay verifiable, agencies below it go on",
+        ),
+        Action::Successor(named) => of_succession(record, &named.successor),
+    };
+    let name = format!("{} ({}), {}", record.id, record.name, record.status);
+    let what = format!("{}, signed by {by}", action.name());
+    [("agency", name), ("action", what)]
+        .into_iter()
+        .chain(told)
+        .map(|(label, text)| format!("{label:<12}{text}"))
+        .collect()
+}
+
+/// Labels and what stands beside them.
+type Told = Vec<(&'static str, String)>;
+
+const AT_ONCE: &str = "the log entry on";
+
+fn of_update(record: &AgencyRecord, new: &Attributes) -> Told {
+    let territory = format!("{} → {}", record.territory, new.territory);
+    vec![
+        ("name", format!("{} → {}", record.name, new.name)),
+        ("level", format!("{} → {}", record.level, new.level)),
+        ("territory", territory),
+        ("from when", AT_ONCE.into()),
+        ("follows", "agencies below it keep what they have".into()),
+    ]
+}
+
+fn of_rotation(record: &AgencyRecord, key: &PublicKey) -> Told {
+    vec![
+        ("old key", record.key.id().to_string()),
+        ("new key", key.id().to_string()),
+        ("from when", AT_ONCE.into()),
+        ("follows", "the old key signs nothing any more, and is never used again; what it signed stays valid".into()),
+    ]
+}
+
+fn of_recovery(record: &AgencyRecord, key: &PublicKey, root: &RootRecord) -> Told {
+    let delay = duration(root.recovery_delay);
+    let when = format!("{delay} of log time after the next snapshot of the registry");
+    let follows = "until then the old key signs as before, and may contest this";
+    vec![
+        ("old key", record.key.id().to_string()),
+        ("new key", key.id().to_string()),
+        ("from when", when),
+        ("follows", follows.into()),
+    ]
+}
+
+fn of_contest(record: &AgencyRecord) -> Told {
+    let cancels = record.recovery.as_ref().map_or_else(
+        || "nothing: no recovery is under way".into(),
+        |pending| format!("the recovery to key {}", pending.key.id()),
+    );
+    let follows = "the key stays as it is; the superior may begin again";
+    vec![
+        ("cancels", cancels),
+        ("from when", AT_ONCE.into()),
+        ("follows", follows.into()),
+    ]
+}
+
+fn of_succession(record: &AgencyRecord, successor: &AgencyId) -> Told {
+    let follows = format!(
+        "{} is at its end; {successor} is the superior of the agencies below it; its data stay verifiable",
+        record.id
+    );
+    vec![
+        ("successor", successor.to_string()),
+        ("from when", format!("{AT_ONCE}, for ever")),
+        ("follows", follows),
+    ]
+}
+
+/// Whether it may act at all.
+fn of_standing(until: &str, follows: &str) -> Told {
+    vec![
+        ("from when", format!("{AT_ONCE}{until}")),
+        ("follows", follows.into()),
+    ]
 }
 
 /// Seconds in the largest unit that says them exactly.

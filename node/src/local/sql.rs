@@ -99,20 +99,25 @@ async fn run(
     };
     send(sender, sql_response::Part::Done(done)).await;
     if let Some(file) = table.file {
-        let exports = match next(&mut requests).await? {
-            Some(sql_request::Part::Exports(exports)) => exports.files,
-            _ => Vec::new(),
-        };
+        let exports = exports(&mut requests).await?;
         let answer = Answer {
             sql: &start.sql,
             table: &file,
             digest: table.digest,
             exchanges: &exchanges,
-            exports: exports.iter().map(export).collect::<Result<_, _>>()?,
+            exports,
         };
         send_evidence(&evidence::build(&question, &answer)?, sender).await?;
     }
     Ok(())
+}
+
+/// The files that the user wrote the table to.
+async fn exports(requests: &mut Streaming<SqlRequest>) -> Result<Vec<EvidenceExport>, Fault> {
+    match next(requests).await? {
+        Some(sql_request::Part::Exports(exports)) => exports.files.iter().map(export).collect(),
+        _ => Ok(Vec::new()),
+    }
 }
 
 async fn next(requests: &mut Streaming<SqlRequest>) -> Result<Option<sql_request::Part>, Fault> {
