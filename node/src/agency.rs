@@ -130,15 +130,21 @@ impl HostedAgency {
 
     /// All agencies that the node in `home` hosts, by id.
     pub fn load_all(home: &Home) -> Result<Vec<HostedAgency>, AgencyError> {
-        let Ok(entries) = std::fs::read_dir(home.agencies()) else {
-            return Ok(Vec::new());
-        };
-        let mut dirs: Vec<PathBuf> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|dir| dir.join(PROFILE).exists())
-            .collect();
+        let mut dirs: Vec<PathBuf> = HostedAgency::dirs(home).collect();
         dirs.sort();
         dirs.iter().map(|dir| HostedAgency::load(dir)).collect()
+    }
+
+    /// Whether the node in `home` hosts any.
+    pub fn any(home: &Home) -> bool {
+        HostedAgency::dirs(home).next().is_some()
+    }
+
+    fn dirs(home: &Home) -> impl Iterator<Item = PathBuf> {
+        let entries = std::fs::read_dir(home.agencies()).into_iter().flatten();
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|dir| dir.join(PROFILE).exists())
     }
 
     fn load(dir: &Path) -> Result<HostedAgency, AgencyError> {

@@ -58,7 +58,7 @@ pub enum OpenError {
     #[error(transparent)]
     Agency(#[from] AgencyError),
     /// It hosts none.
-    #[error("the node in {0} hosts no agency yet: ‘jingwei init --dir {0} --agency ID …’")]
+    #[error("{0} holds no agency yet: ‘jingwei init --dir {0} --agency ID …’")]
     NoAgency(std::path::PathBuf),
     /// A key file is missing or not private.
     #[error(transparent)]
@@ -78,6 +78,22 @@ pub enum OpenError {
     /// The directory cannot be written.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+}
+
+/// The membership of the node in `home`, or what is still to be done before it can be served.
+pub(crate) fn ready(home: &Home) -> Result<Membership, OpenError> {
+    if !HostedAgency::any(home) {
+        return Err(OpenError::NoAgency(home.dir().to_owned()));
+    }
+    Ok(Membership::load(home)?)
+}
+
+/// Who enrols the agency, and how.
+pub(crate) fn enroller(id: &AgencyId) -> String {
+    match id.superior() {
+        Some(superior) => format!("{superior}, which runs ‘jingwei enrol’"),
+        None => "the registry's keepers, who run ‘jingwei-registry enrol’".to_owned(),
+    }
 }
 
 /// An open node.
@@ -128,12 +144,9 @@ impl Node {
         clock: Clock,
         disk: Disk,
     ) -> Result<Arc<Node>, OpenError> {
-        let membership = Membership::load(&home)?;
+        let membership = ready(&home)?;
         let lock = DirLock::acquire(home.dir())?;
         let hosted = HostedAgency::load_all(&home)?;
-        if hosted.is_empty() {
-            return Err(OpenError::NoAgency(home.dir().to_owned()));
-        }
         let agencies: BTreeMap<AgencyId, Arc<HostedAgency>> = hosted
             .into_iter()
             .map(|agency| (agency.id().clone(), Arc::new(agency)))
@@ -283,7 +296,7 @@ impl Node {
     pub(crate) fn enrolled(&self, id: &AgencyId) -> Result<Arc<AgencyRecord>, Fault> {
         self.member(id).map_err(|_| {
             Fault::new(Blame::Unauthorised, format!("{id} is not enrolled yet"))
-                .advise("give its .enrolment file to its superior, who runs ‘jingwei enrol’")
+                .advise(format!("give its .enrolment file to {}", enroller(id)))
         })
     }
 

@@ -397,6 +397,9 @@ pub fn first_record(paths: &Paths) -> Result<RootRecord, OpenError> {
 
 /// The first root document, read from the log's stored bytes.
 fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
+    if !paths.log_key().exists() && !paths.log().exists() {
+        return Err(OpenError::Missing(paths.dir().to_owned()));
+    }
     let bytes = LogReader::first_envelope(&paths.log_storage())?;
     let envelope = Envelope::parse(&bytes)
         .map_err(|error: EnvelopeError| OpenError::Root(error.to_string()))?;

@@ -16,7 +16,7 @@ use crate::disk::Disk;
 use crate::fault::{Blame, Fault};
 use crate::index::Index;
 use crate::keyfile;
-use crate::registry::{Paths, first_root};
+use crate::registry::{OpenError, Paths, first_root};
 use crate::replica::{Replica, ReplicaError};
 use crate::source::Source;
 
@@ -31,7 +31,11 @@ impl View {
     /// at hand and says which root and log are meant.
     pub async fn of_registry(paths: &Paths, address: &str) -> Result<View, Fault> {
         let failed = |error: &dyn std::fmt::Display| Fault::new(Blame::Internal, error.to_string());
-        let (root, origin) = first_root(paths).map_err(|error| failed(&error))?;
+        let (root, origin) = first_root(paths).map_err(|error| match error {
+            OpenError::Missing(_) => Fault::new(Blame::WrongUse, error.to_string())
+                .advise("name the registry's directory with --dir"),
+            error => failed(&error),
+        })?;
         View::open(&format!("http://{address}"), &origin, root).await
     }
 

@@ -225,16 +225,23 @@ fn column(
 /// The kind by the schema's type and format, and whether `null` is allowed.
 fn kind(name: &str, members: &Map<String, Value>) -> Result<(ColumnKind, bool), SchemaError> {
     const WANTED: &str =
-        "needs a ‘type’: integer, number, string or boolean, or a list of one of them and \"null\"";
-    let types: Vec<&str> = match members.get("type") {
-        Some(Value::String(kind)) => vec![kind],
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
-        _ => return Err(SchemaError::column(name, WANTED)),
+        "integer, number, string or boolean, or a list of one of them and \"null\"";
+    let wrong = |found: &Value| {
+        let message = format!("cannot have the type {found}; a ‘type’ is {WANTED}");
+        SchemaError::column(name, message)
+    };
+    let declared = members
+        .get("type")
+        .ok_or_else(|| SchemaError::column(name, format!("needs a ‘type’: {WANTED}")))?;
+    let types: Vec<&str> = match declared {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        other => return Err(wrong(other)),
     };
     let nullable = types.contains(&"null");
     let mut others = types.iter().filter(|kind| **kind != "null");
     let (Some(kind), None) = (others.next(), others.next()) else {
-        return Err(SchemaError::column(name, WANTED));
+        return Err(wrong(declared));
     };
     let format = members.get("format").and_then(Value::as_str);
     let kind = match (*kind, format) {
@@ -250,7 +257,7 @@ fn kind(name: &str, members: &Map<String, Value>) -> Result<(ColumnKind, bool), 
                 "a flat table has no objects and arrays in its cells: make it several columns, or a table of its own",
             ));
         }
-        _ => return Err(SchemaError::column(name, WANTED)),
+        _ => return Err(wrong(declared)),
     };
     Ok((kind, nullable))
 }

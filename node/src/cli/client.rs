@@ -8,8 +8,10 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::shell;
 use tonic::{Response, Status};
 
+use super::serve::open_fault;
 use super::{Place, runtime};
 use crate::home::Home;
+use crate::node::ready;
 use crate::serve::stubs::local_client::LocalClient;
 
 /// The largest message from the node: a batch of a table.
@@ -36,14 +38,15 @@ pub async fn connect(place: &Place) -> Result<Client, Fault> {
             )
             .advise("its socket node.sock belongs to another user: run this as the one who runs the node");
         }
-        Fault::new(
-            Blame::Unavailable,
-            format!(
-                "the node in {} does not run ({})",
-                place.dir.display(),
-                fault.message
-            ),
-        )
+        if let Err(error) = ready(&Home::new(&place.dir)) {
+            return open_fault(error);
+        }
+        let message = format!("the node in {} does not run", place.dir.display());
+        let message = match socket.exists() {
+            true => format!("{message} ({})", fault.message),
+            false => message,
+        };
+        Fault::new(Blame::Unavailable, message)
         .advise(format!(
             "start it: jingwei serve --dir {}",
             shell::path(&place.dir)

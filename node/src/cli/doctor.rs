@@ -18,6 +18,7 @@ use crate::agency::HostedAgency;
 use crate::config::Config;
 use crate::home::Home;
 use crate::journal;
+use crate::node::enroller;
 use crate::store::DatasetStore;
 
 /// Between two looks while waiting.
@@ -298,10 +299,12 @@ fn problems(status: &StatusResponse, place: &Place) -> Vec<String> {
             let file = Home::new(&place.dir)
                 .dir()
                 .join(format!("{}.enrolment", agency.id));
+            let enroller = agency.id.parse().map(|id| enroller(&id));
             problems.push(format!(
-                "{} is not enrolled: give {} to its superior",
+                "{} is not enrolled: give {} to {}",
                 agency.id,
-                shell::path(&file)
+                shell::path(&file),
+                enroller.unwrap_or_default()
             ));
         } else if !agency.announced {
             problems.push(format!(

@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long, value_parser = agency_name)]
     name: String,
     /// 1 national, 2 regional, 3 prefectural, 4 county, 5 township
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=5))]
+    #[arg(long, value_parser = level)]
     level: u64,
     /// What it answers for: LIST@EDITION:CODE<ANCESTOR, several joined by commas
     #[arg(long, value_parser = parse_territory)]
@@ -207,6 +207,13 @@ fn check_listen(home: &Home, listen: Option<SocketAddr>) -> Result<(), Fault> {
         config.listen
     ))
     .advise("change ‘listen’ there, and leave --listen out"))
+}
+
+fn level(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|level| (1..=5).contains(level));
+    number.ok_or_else(|| {
+        "a level is 1 national, 2 regional, 3 prefectural, 4 county or 5 township".to_owned()
+    })
 }
 
 /// A name that people can read.

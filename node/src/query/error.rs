@@ -36,12 +36,12 @@ pub enum QueryError {
         nearest: Vec<String>,
     },
     /// A column is not there.
-    #[error("there is no column ‘{name}’{}{}", value_hint(*quoted, name), hint(nearest))]
+    #[error("there is no column ‘{name}’{}{}", value_hint(*text, name), hint(nearest))]
     UnknownColumn {
         /// As it was written.
         name: String,
-        /// Whether it stood in double quotes and resembles no column: a text, most likely.
-        quoted: bool,
+        /// Whether it resembles no column, and is a text most likely.
+        text: bool,
         /// Columns with similar names, the nearest first.
         nearest: Vec<String>,
     },
@@ -97,10 +97,10 @@ fn hint(nearest: &[String]) -> String {
     }
 }
 
-fn value_hint(quoted: bool, name: &str) -> String {
-    match quoted {
+fn value_hint(text: bool, name: &str) -> String {
+    match text {
         true => format!(
-            "; double quotes are for names, and a text stands in single quotes: '{}'",
+            "; if it is a text, it stands in single quotes, and double quotes are for names: '{}'",
             name.replace('\'', "''")
         ),
         false => String::new(),
@@ -160,6 +160,9 @@ impl From<DataFusionError> for QueryError {
             {
                 QueryError::wrong(no_such_call(message))
             }
+            DataFusionError::Plan(message) if message.contains(UNGROUPED) => {
+                QueryError::wrong(ungrouped(message))
+            }
             DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
                 QueryError::wrong(message)
             }
@@ -169,7 +172,11 @@ impl From<DataFusionError> for QueryError {
             DataFusionError::Internal(message) => {
                 QueryError::Uncomputable(message.lines().next().unwrap_or_default().to_owned())
             }
-            other => QueryError::Uncomputable(other.message().into_owned()),
+            other => {
+                let message = other.message();
+                let told = not_cast(&message);
+                QueryError::Uncomputable(told.unwrap_or_else(|| message.into_owned()))
+            }
         }
     }
 }
@@ -193,7 +200,37 @@ const NO_SUCH_CALL: &str = "No function matches the given name and argument type
 /// The call in the words of schemas: `sum(text)`.
 fn no_such_call(message: &str) -> String {
     let call = message.split(NO_SUCH_CALL).nth(1).unwrap_or_default();
-    let mut call = call.split("'.").next().unwrap_or_default().to_owned();
+    let call = in_our_words(call.split("'.").next().unwrap_or_default());
+    format!(
+        "{call} is not possible: the function takes other types, or another number of values; CAST(… AS DOUBLE) reads a text as a number"
+    )
+}
+
+/// How the engine introduces a column that is neither grouped by nor aggregated.
+const UNGROUPED: &str = "must be in GROUP BY or an aggregate function";
+
+fn ungrouped(message: &str) -> String {
+    let column = message.split("column \"").nth(1).unwrap_or_default();
+    let column = column.split('"').next().unwrap_or_default();
+    format!("the column ‘{column}’ must stand in GROUP BY or within an aggregate like max()")
+}
+
+/// A text that is not written as its type is, if that is what the engine says.
+fn not_cast(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("Cannot cast string '")?;
+    let (text, rest) = rest.rsplit_once("' to value of ")?;
+    let kind = in_our_words(rest.strip_suffix(" type")?);
+    let form = match kind.as_str() {
+        "date" => ", like '2025-10-01'",
+        "date-time" => ", like '2025-10-01T08:30:00Z'",
+        _ => "",
+    };
+    Some(format!("the text '{text}' cannot be read as {kind}{form}"))
+}
+
+/// The engine's types as schemas call them.
+fn in_our_words(text: &str) -> String {
+    let mut text = text.to_owned();
     for (engine, ours) in [
         ("Timestamp(µs, \"+00:00\")", "date-time"),
         ("Timestamp(µs)", "date-time"),
@@ -204,11 +241,9 @@ fn no_such_call(message: &str) -> String {
         ("Boolean", "boolean"),
         ("Date32", "date"),
     ] {
-        call = call.replace(engine, ours);
+        text = text.replace(engine, ours);
     }
-    format!(
-        "{call} is not possible: the function takes other types, or another number of values; CAST(… AS DOUBLE) reads a text as a number"
-    )
+    text
 }
 
 /// A table of one's own node, read without an exchange.

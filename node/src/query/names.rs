@@ -171,42 +171,19 @@ impl Missing {
         mend.mended
     }
 
-    /// The error for the user of `query`.
-    pub fn into_error(self, query: &mut Query) -> QueryError {
+    /// The error for the user.
+    pub fn into_error(self) -> QueryError {
         let names = self.valid.iter().map(|column| column.name.as_str());
         let mut nearest = jingwei_schemas::nearest(&self.column.name, names.clone());
-        let mut quoted = Quoted {
-            name: &self.column.name,
-            found: false,
-        };
-        if nearest.is_empty() && self.column.relation.is_none() {
-            let _: ControlFlow<()> = query.visit(&mut quoted);
-        }
+        let text = nearest.is_empty() && self.column.relation.is_none();
         if nearest.is_empty() {
             nearest = names.take(LISTED).map(str::to_owned).collect();
         }
         QueryError::UnknownColumn {
             name: self.column.flat_name(),
-            quoted: quoted.found,
+            text,
             nearest,
         }
-    }
-}
-
-/// Looks for a column that is written in double quotes.
-struct Quoted<'a> {
-    name: &'a str,
-    found: bool,
-}
-
-impl VisitorMut for Quoted<'_> {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if let Expr::Identifier(ident) = expr {
-            self.found |= ident.value == self.name && ident.quote_style == Some('"');
-        }
-        ControlFlow::Continue(())
     }
 }
 

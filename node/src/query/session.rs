@@ -186,7 +186,7 @@ async fn plan(state: &SessionState, mut query: Box<Query>) -> Result<LogicalPlan
         };
         match Missing::from_error(&error) {
             Some(missing) if missing.mend(&mut query) => {}
-            Some(missing) => return Err(missing.into_error(&mut query)),
+            Some(missing) => return Err(missing.into_error()),
             None => return Err(place_error(error)),
         }
     }

@@ -137,9 +137,10 @@ impl<R: Read> Reader<R> {
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), ArchiveError> {
         match self.input.read_exact(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                self.form("the file ends too early")
-            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => match self.at {
+                0 => self.form(OTHER),
+                _ => self.form("the file ends too early"),
+            },
             result => Ok(result?),
         }
     }
@@ -150,12 +151,10 @@ impl<R: Read> Reader<R> {
         if block == [0; BLOCK] {
             return self.end();
         }
-        let Some((name, size)) = parse_header(&block) else {
-            return self.form(unexpected(&block));
+        let own = parse_header(&block).filter(|(name, size)| header(name, *size) == Some(block));
+        let Some((name, size)) = own else {
+            return self.form(unexpected(&block, self.at));
         };
-        if header(&name, size) != Some(block) {
-            return self.form(unexpected(&block));
-        }
         self.at += BLOCK as u64;
         let (digest, bytes) = self.content(&name, size)?;
         let mut pad = [0; BLOCK];
@@ -211,8 +210,12 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// What a file is that does not begin as an archive does.
+const OTHER: &str =
+    "it is another file, or only the beginning of one; ‘jingwei sql --save’ writes evidence";
+
 /// What a block is that should be a header and is not one of ours.
-fn unexpected(block: &[u8; BLOCK]) -> &'static str {
+fn unexpected(block: &[u8; BLOCK], at: u64) -> &'static str {
     if block.starts_with(&[0x1f, 0x8b]) || block.starts_with(b"BZh") || block.starts_with(b"PK") {
         return "it is compressed; unpack it to the original file, and verify that";
     }
@@ -223,6 +226,8 @@ fn unexpected(block: &[u8; BLOCK]) -> &'static str {
     let own: u32 = block[148..156].iter().map(|b| u32::from(*b)).sum();
     if block[257..262] == *b"ustar" && written == Ok(sum - own + 8 * u32::from(b' ')) {
         "another program has packed it again; every byte of evidence counts, so verify the original file"
+    } else if at == 0 && block[257..262] != *b"ustar" {
+        OTHER
     } else {
         "a damaged member header"
     }

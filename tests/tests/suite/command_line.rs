@@ -99,6 +99,71 @@ fn names_and_ancestors_are_asked_for_at_once() {
 }
 
 #[test]
+fn the_next_step_is_named() {
+    let federation = Federation::start();
+    let registry = &federation.registry;
+    let mut node = Node::new(federation.dir.path(), "new");
+    for command in [&["serve"][..], &["sql", "SELECT 1"]] {
+        std::fs::create_dir_all(&node.dir).unwrap();
+        node.run(command)
+            .expect_code(2)
+            .complains(&["holds no agency yet", "jingwei init"]);
+    }
+    let more = [
+        "--name",
+        "A",
+        "--level",
+        "national",
+        "--territory",
+        "test@1:A",
+    ];
+    node.run(&[&["init", "--agency", "aa"][..], &more].concat())
+        .expect_code(2)
+        .complains(&["1 national"]);
+    node.init("aa", 1, "test@1:A", &[]).ok();
+    node.run(&["find"])
+        .expect_code(2)
+        .complains(&["joined no federation yet", "jingwei join"]);
+    federation.join(&node).ok();
+    node.run(&["find"])
+        .expect_code(1)
+        .complains(&["does not run", "jingwei serve"]);
+    let proposal = node.proposal("aa").display().to_string();
+    let (right, wrong) = (
+        registry.dir.display().to_string(),
+        node.dir.display().to_string(),
+    );
+    registry
+        .run(&["enrol", "--dir", &wrong, &proposal])
+        .expect_code(2)
+        .complains(&["holds no registry"]);
+    node.start();
+    let keepers = "the registry's keepers, who run ‘jingwei-registry enrol’";
+    node.run(&["doctor"]).expect_code(1).prints(&[keepers]);
+    let (file, schema) = node.places("early", PLACES);
+    node.publish(&file, "aa", "early", &schema, "public")
+        .expect_code(4)
+        .complains(&["not enrolled yet", keepers]);
+    // The same command is right with the right directory.
+    let address = registry.address.to_string();
+    registry
+        .run(&["enrol", "--dir", &right, &proposal, "--registry", &address])
+        .ok();
+    node.run(&["doctor", "--wait", "60"]).ok();
+}
+
+#[test]
+fn another_file_is_not_called_damaged_evidence() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Pair::shared().federation.registry.fingerprint.clone();
+    for bytes in ["code,name\n".to_owned(), "code,name\n".repeat(1_000)] {
+        std::fs::write(dir.path().join("a.csv"), bytes).unwrap();
+        let ran = run_in(dir.path(), "jingwei-verify", ["a.csv", "--root", &root]);
+        ran.expect_code(3).prints(&["INVALID", "another file"]);
+    }
+}
+
+#[test]
 fn the_owner_finds_what_it_withholds() {
     let pair = Pair::shared();
     let found = pair.a.run(&["find", "secret"]).ok();
@@ -215,6 +280,22 @@ fn what_is_wrong_with_the_sql_is_told_and_has_one_exit_code() {
     wrong("SELECT nosuch(code) FROM aa.places", &["nosuch"]);
     wrong("SELECT substr(people) FROM aa.places", &["substr"]);
     wrong("SELECT code + FROM aa.places", &["column"]);
+    wrong(
+        "SELECT * FROM aa.places WHERE name = Acigne_town",
+        &["single quotes", "'Acigne_town'"],
+    );
+    wrong(
+        "SELECT * FROM aa.places WHERE people > 'many'",
+        &["the text 'many' cannot be read as integer"],
+    );
+    wrong(
+        "SELECT DATE '1990'",
+        &["'1990' cannot be read as date, like '2025-10-01'"],
+    );
+    wrong(
+        "SELECT name, sum(people) FROM aa.places",
+        &["‘aa.places.name’", "GROUP BY"],
+    );
 }
 
 #[test]
