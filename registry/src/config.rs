@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::log::Bucket;
 use crate::quota::SubmitLimits;
 use crate::serve::ServeLimits;
 use crate::settings::{Settings, SettingsErrors};
@@ -18,6 +19,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether `/metrics` is served on the same port.
     pub metrics: bool,
+    /// The bucket that the log is in, if it is not in the registry's directory.
+    pub storage: Option<Bucket>,
     /// What clients may do.
     pub clients: ServeLimits,
     /// What may be submitted.
@@ -44,6 +47,7 @@ impl Config {
         let config = Config {
             listen: settings.get("listen", SocketAddr::from(([127, 0, 0, 1], 7000))),
             metrics: settings.get("metrics", true),
+            storage: Bucket::read(&mut settings),
             clients: ServeLimits::read(&mut settings),
             submit: SubmitLimits::read(&mut settings),
             witnesses: settings.list("witnesses"),

@@ -33,6 +33,9 @@ pub enum FoundError {
     /// A federation lives there already.
     #[error("{0} holds a registry already; choose another --dir")]
     Exists(PathBuf),
+    /// A log stands where it is to be.
+    #[error("{} holds a log already; choose another place for this one", .0.display())]
+    Log(PathBuf),
     /// The name is not acceptable.
     #[error(
         "‘{0}’ cannot be a federation's name: 1 to 32 of a-z, 0-9 and inner dashes, such as my-land"
@@ -146,8 +149,11 @@ pub fn found(
 ) -> Result<Founded, FoundError> {
     let paths = paths.into();
     let dir = paths.dir();
-    if paths.log().exists() || paths.root_keys().exists() {
+    if paths.root_keys().exists() {
         return Err(FoundError::Exists(dir.to_owned()));
+    }
+    if paths.has_log().map_err(OpenError::from)? {
+        return Err(FoundError::Log(paths.log()));
     }
     plan.check()?;
     let federation = FederationId::new(&plan.name, rand::random())

@@ -39,6 +39,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod meter;
 pub mod opening;
+pub mod paths;
 pub mod publishing;
 pub mod queue;
 pub mod quota;

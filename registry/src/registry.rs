@@ -6,11 +6,11 @@
 //! DIR/keys/                log.pem, cosigner.pem and the TLS identity of the first root
 //! DIR/keys/N/              those that root N brought in anew
 //! DIR/keys/shown           what readers were shown: an old copy of the log is found out by it
-//! DIR/log/                 the log: durable truth
+//! DIR/log/                 the log: durable truth; or in a bucket (see [`Paths`])
 //! DIR/index/               sled: rebuilt when it is missing
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,7 +30,8 @@ use crate::disk::{DirLock, Disk, LockError};
 use crate::index::{Index, IndexError};
 use crate::keyfile::{self, KeyFileError};
 use crate::keyring::Ring;
-use crate::log::{Entry, Local, Log, LogError, LogReader, Storage};
+use crate::log::{Entry, LogError, LogReader};
+pub use crate::paths::Paths;
 use crate::quota::SubmitLimits;
 use crate::sequencer::{LogKeys, Sequencer};
 use crate::serve::{self, ServeLimits, TlsMode};
@@ -39,90 +40,6 @@ use crate::tls::{self, ClientKeys, Identity};
 use crate::witness::client::WitnessAddress;
 use crate::witness::rounds::Gate;
 use crate::{http, service};
-
-/// Where a registry keeps its things.
-#[derive(Debug, Clone)]
-pub struct Paths {
-    dir: PathBuf,
-}
-
-impl From<&Path> for Paths {
-    fn from(dir: &Path) -> Paths {
-        Paths::new(dir)
-    }
-}
-
-impl From<&PathBuf> for Paths {
-    fn from(dir: &PathBuf) -> Paths {
-        Paths::new(dir)
-    }
-}
-
-impl Paths {
-    /// Of the registry in `dir`.
-    pub fn new(dir: &Path) -> Paths {
-        Paths {
-            dir: dir.to_owned(),
-        }
-    }
-
-    /// The registry's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
-    /// The log, for reading.
-    fn log_storage(&self) -> Arc<dyn Storage> {
-        Arc::new(Local::reader(&self.log()))
-    }
-
-    /// The log, for its one writer: what it shows is remembered beside its key.
-    fn open_log(&self, disk: Disk, origin: &str) -> Result<Log, LogError> {
-        let mut log = Log::open(&self.log(), disk.clone(), origin)?;
-        log.remember(&self.shown(), disk)?;
-        Ok(log)
-    }
-
-    /// The configuration.
-    pub fn settings(&self) -> PathBuf {
-        self.dir.join("registry.toml")
-    }
-
-    /// The root keys.
-    pub fn root_keys(&self) -> PathBuf {
-        self.dir.join("root-keys")
-    }
-
-    /// The registry's own keys.
-    pub fn keys(&self) -> PathBuf {
-        self.dir.join("keys")
-    }
-
-    /// The key that signs checkpoints.
-    pub fn log_key(&self) -> PathBuf {
-        self.keys().join("log.pem")
-    }
-
-    /// The key that dates them.
-    pub fn cosigner_key(&self) -> PathBuf {
-        self.keys().join("cosigner.pem")
-    }
-
-    /// What readers of the log were shown.
-    pub fn shown(&self) -> PathBuf {
-        self.keys().join("shown")
-    }
-
-    /// The log.
-    pub fn log(&self) -> PathBuf {
-        self.dir.join("log")
-    }
-
-    /// The index.
-    pub fn index(&self) -> PathBuf {
-        self.dir.join("index")
-    }
-}
 
 /// A registry cannot be opened or begun.
 #[derive(Debug, thiserror::Error)]
@@ -400,7 +317,7 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
     if !paths.log_key().exists() && !paths.log().exists() {
         return Err(OpenError::Missing(paths.dir().to_owned()));
     }
-    let bytes = LogReader::first_envelope(&paths.log_storage())?;
+    let bytes = LogReader::first_envelope(&paths.log_storage()?)?;
     let envelope = Envelope::parse(&bytes)
         .map_err(|error: EnvelopeError| OpenError::Root(error.to_string()))?;
     let mut memory = std::collections::BTreeMap::new();

@@ -6,6 +6,7 @@
 //!             └─ Node …       `jingwei serve`; commands are run against it as from a terminal
 //! Witness                     `jingwei-registry witness`
 //! Witnessed                   a Registry whose log needs witnesses, and these
+//! S3                          an object store in this process that can be made to fail
 //! LyingRegistry, LyingPeer, LyingWitness
 //!                             servers in this process that hold real keys and lie
 //! BareAsker                   an agency whose messages the test writes by itself
@@ -30,6 +31,7 @@ pub mod node;
 pub mod programs;
 pub mod reading;
 pub mod registry;
+pub mod s3;
 pub mod seeded;
 pub mod shared;
 pub mod snapshots;

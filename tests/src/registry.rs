@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::statement::parse_fingerprint;
@@ -11,7 +12,7 @@ use jingwei_registry::submit::Submitter;
 
 use crate::child::Child;
 use crate::local::runtime;
-use crate::programs::{self, Ran, command, free_address};
+use crate::programs::{self, Ran, command, copy_dir, free_address};
 
 /// A founded registry, running or not.
 pub struct Registry {
@@ -23,6 +24,8 @@ pub struct Registry {
     pub fingerprint: String,
     /// The federation's id.
     pub federation: String,
+    /// What its programs find in their environment.
+    environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -34,7 +37,18 @@ impl Registry {
 
     /// As [`Registry::found`], with further options of `init`.
     pub fn found_with(dir: &Path, name: &str, options: &[&str]) -> Registry {
+        Registry::found_in(dir, name, options, Vec::new())
+    }
+
+    /// As [`Registry::found_with`], for a registry that is always run with these variables.
+    pub fn found_in(
+        dir: &Path,
+        name: &str,
+        options: &[&str],
+        environment: Vec<(String, String)>,
+    ) -> Registry {
         let mut init = command("jingwei-registry");
+        init.envs(environment.iter().cloned());
         init.args(["init", "--name", name, "--dir"]).arg(dir);
         let ran = Ran::run(init.args(options)).ok();
         Registry {
@@ -42,6 +56,7 @@ impl Registry {
             address: free_address(),
             fingerprint: ran.field("root"),
             federation: ran.field("federation"),
+            environment,
             child: None,
         }
     }
@@ -60,18 +75,39 @@ impl Registry {
 
     /// Starts it where it must refuse to, and returns what it said.
     pub fn refuses_to_start(&self) -> Ran {
-        let mut serve = command("jingwei-registry");
-        serve.arg("serve").arg("--dir").arg(&self.dir);
-        Ran::run(serve.args(["--listen", &self.address.to_string()])).expect_code(1)
+        Ran::run(&mut self.serve()).expect_code(1)
     }
 
     /// Starts it without waiting for anything.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the registry runs already");
+        self.child = Some(Child::start("registry", &mut self.serve()));
+    }
+
+    fn serve(&self) -> Command {
         let mut serve = command("jingwei-registry");
+        serve.envs(self.environment.iter().cloned());
         serve.arg("serve").arg("--dir").arg(&self.dir);
         serve.args(["--listen", &self.address.to_string()]);
-        self.child = Some(Child::start("registry", &mut serve));
+        serve
+    }
+
+    /// Another registry with the same keys and configuration, as after a fail-over that was none:
+    /// its directory is a copy, without what stands in `log/`, and it listens elsewhere.
+    pub fn double(&self, dir: &Path) -> Registry {
+        copy_dir(&self.dir.join("keys"), &dir.join("keys"));
+        let settings = "registry.toml";
+        if self.dir.join(settings).exists() {
+            std::fs::copy(self.dir.join(settings), dir.join(settings)).expect("it is readable");
+        }
+        Registry {
+            dir: dir.to_owned(),
+            address: free_address(),
+            fingerprint: self.fingerprint.clone(),
+            federation: self.federation.clone(),
+            environment: self.environment.clone(),
+            child: None,
+        }
     }
 
     /// Ends it at once; does nothing if it does not run.

@@ -4,8 +4,7 @@ use jingwei_registry::say;
 use std::path::PathBuf;
 
 use jingwei_proto::key::{SecretKey, Signer};
-use jingwei_registry::command::{environment, failed, wrong_use};
-use jingwei_registry::config::Config;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::connect::Patience;
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
@@ -39,8 +38,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let paths = Paths::new(&arguments.place.dir);
-    let config = Config::read(&paths.settings(), environment()).map_err(wrong_use)?;
+    let (paths, config) = arguments.place.read()?;
     let bytes = std::fs::read(&arguments.proposal)
         .map_err(|error| wrong_use(format!("{}: {error}", arguments.proposal.display())))?;
     let proposal = Proposal::parse(&bytes)?;

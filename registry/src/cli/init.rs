@@ -47,7 +47,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let dir = &arguments.place.dir;
-    let founded = found(dir, &plan(arguments)?, clock::system()(), Disk::new()).map_err(
+    let (paths, _) = arguments.place.read()?;
+    let founded = found(paths, &plan(arguments)?, clock::system()(), Disk::new()).map_err(
         |error| match error {
             FoundError::Exists(_)
             | FoundError::Name(_)

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::key::{SecretKey, Signer};
 use jingwei_registry::ceremony::Proposal;
-use jingwei_registry::command::{environment, failed, wrong_use};
-use jingwei_registry::config::Config;
+use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
 use jingwei_registry::connect::Patience;
 use jingwei_registry::fault::Fault;
@@ -49,14 +48,13 @@ impl Running {
         if let Some(address) = &self.registry {
             return Ok(address.to_string());
         }
-        let paths = Paths::new(&self.place.dir);
-        let config = Config::read(&paths.settings(), environment()).map_err(wrong_use)?;
+        let (_, config) = self.place.read()?;
         Ok(config.listen.to_string())
     }
 
     /// What its log says, verified.
     pub fn view(&self) -> Result<View, Fault> {
-        let paths = Paths::new(&self.place.dir);
+        let (paths, _) = self.place.read()?;
         let address = self.address()?;
         runtime()?.block_on(View::of_registry(&paths, &address))
     }

@@ -14,6 +14,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jingwei_registry::command::{environment, wrong_use};
+use jingwei_registry::config::Config;
+use jingwei_registry::fault::Fault;
+use jingwei_registry::registry::Paths;
 
 const HELP: &str = "\
 Examples:
@@ -57,6 +61,15 @@ pub struct Place {
     /// The registry's directory
     #[arg(long, env = "JINGWEI_DIR", value_name = "DIR")]
     dir: PathBuf,
+}
+
+impl Place {
+    /// What is configured there, and where things are accordingly.
+    fn read(&self) -> Result<(Paths, Config), Fault> {
+        let paths = Paths::new(&self.dir);
+        let config = Config::read(&paths.settings(), environment()).map_err(wrong_use)?;
+        Ok((paths.with_storage(config.storage.clone()), config))
+    }
 }
 
 /// Runs a command and says with which code to exit.

@@ -7,7 +7,7 @@ use jingwei_proto::policy::Policy;
 use jingwei_proto::state::RootRecord;
 use jingwei_registry::command::failed;
 use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::registry::{Paths, first_record};
+use jingwei_registry::registry::first_record;
 
 use super::keepers::Running;
 
@@ -38,7 +38,8 @@ fn root(running: &Running) -> Result<RootRecord, Fault> {
     match running.view() {
         Ok(view) => view.root(),
         Err(fault) if fault.blame == Blame::Unavailable => {
-            first_record(&Paths::new(&running.place.dir)).map_err(failed)
+            let (paths, _) = running.place.read()?;
+            first_record(&paths).map_err(failed)
         }
         Err(fault) => Err(fault),
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jingwei_proto::statement::fingerprint;
 use jingwei_registry::clock;
-use jingwei_registry::command::{environment, failed, listen_address, stopping, wrong_use};
+use jingwei_registry::command::{failed, listen_address, stopping, wrong_use};
 use jingwei_registry::config::Config;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::Fault;
@@ -35,15 +35,13 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let dir = &arguments.place.dir;
-    let config = Config::read(&Paths::new(dir).settings(), environment()).map_err(wrong_use)?;
+    let (paths, config) = arguments.place.read()?;
     telemetry::init(&config.log).map_err(failed)?;
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
-    runtime.block_on(serve(arguments, config))
+    runtime.block_on(serve(arguments, paths, config))
 }
 
-async fn serve(arguments: &Arguments, config: Config) -> Result<(), Fault> {
-    let paths = Paths::new(&arguments.place.dir);
+async fn serve(arguments: &Arguments, paths: Paths, config: Config) -> Result<(), Fault> {
     // First of all, since what is counted before is lost.
     let metrics = config.metrics.then(telemetry::metrics).flatten();
     // Opening reads and computes, and waits for the storage.

@@ -44,7 +44,7 @@
 //! afterwards cannot get into a root that is signed.
 //!
 //! Where the files are is the matter of a [`Storage`]. [`Log::open`] takes a directory of this
-//! machine and locks it, [`Log::open_in`] any storage.
+//! machine and locks it, [`Log::open_in`] any storage, such as a bucket ([`Objects`]).
 //!
 //! That a log is an old copy, brought back from a backup, is not to be seen in it.
 //! [`Log::remember`] keeps what was shown in a file outside of it, and finds that out.
@@ -93,7 +93,7 @@ use highest::Highest;
 use reader::Head;
 pub use reader::{Items, LogReader};
 use shown::{CHECKPOINT, Shown};
-pub use storage::{File, Local, Storage};
+pub use storage::{Bucket, File, Local, Objects, Patience, Storage, StorageUrl};
 use tiles::{Plan, Tail};
 
 /// One entry to append.

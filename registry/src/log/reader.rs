@@ -14,6 +14,9 @@ use super::shown::CHECKPOINT;
 use super::tiles::Tiles;
 use super::{Local, LogError, Storage, staged_batch};
 
+/// Bundles that are got at once where a whole log is read: a few megabytes.
+const AHEAD: u64 = 8;
+
 /// What is published: size and root with the note that says so. They change together.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -198,6 +201,10 @@ impl LogReader {
             let kind = TileKind::Hash { level };
             let mut above = Vec::new();
             for path in bundles(kind, 0, checkpoint.size) {
+                match level {
+                    0 => self.prefetch(&path, &[kind, TileKind::Entries]),
+                    _ => self.prefetch(&path, &[kind]),
+                }
                 let expected = if level == 0 {
                     let kind = TileKind::Entries;
                     entries(TilePath { kind, ..path })?
@@ -235,6 +242,7 @@ impl LogReader {
     pub fn audit_envelopes(&self, fits: impl Fn(&[u8], &[u8]) -> bool) -> Result<(), LogError> {
         let size = self.size();
         for path in bundles(TileKind::Envelopes, 0, size) {
+            self.prefetch(&path, &[TileKind::Entries, TileKind::Envelopes]);
             let start = path.index * u64::from(WIDTH);
             let range = start..start + u64::from(path.width);
             for (leaf, envelope) in self.leaves(range.clone())?.zip(self.envelopes(range)?) {
@@ -246,6 +254,18 @@ impl LogReader {
             }
         }
         Ok(())
+    }
+
+    /// Gets the next full tiles of these kinds at once, where many are read one after the other.
+    fn prefetch(&self, next: &TilePath, kinds: &[TileKind]) {
+        if !next.is_full() || !next.index.is_multiple_of(AHEAD) {
+            return;
+        }
+        let names = (next.index..next.index + AHEAD)
+            .flat_map(|index| kinds.iter().map(move |kind| (index, *kind)))
+            .filter_map(|(index, kind)| TilePath::in_log(kind, index, self.size()))
+            .map(|path| path.to_string());
+        self.storage.prefetch(&names.collect::<Vec<_>>());
     }
 
     /// Checks the right edge: that the stored tiles yield `root`, and that the last entries are

@@ -3,7 +3,7 @@
 //! The log asks little of its storage: that a call which returned has reached durable media, that
 //! of two who create one name exactly one succeeds, and that a reader sees the old content of a
 //! name or the new, never a mixture. [`Local`] gets that from a file system, by fsync and
-//! `link(2)`.
+//! `link(2)`; [`Objects`] from a store that puts on condition.
 
 use std::fmt;
 use std::io;
@@ -13,11 +13,18 @@ use jingwei_proto::digest::Digest;
 
 use crate::disk::Created;
 
+mod bucket;
+mod cache;
+mod calls;
 mod local;
 #[cfg(test)]
 pub(super) mod memory;
+mod objects;
 
+pub use bucket::{Bucket, StorageUrl};
+pub use calls::Patience;
 pub use local::Local;
+pub use objects::Objects;
 
 /// A file's name in the log, such as `tile/0/x001/234`, and its content.
 pub type File = (String, Vec<u8>);
@@ -38,6 +45,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// The content of a file; `None` where there is none.
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Gets files at once that are about to be asked for one by one, where that saves time.
+    fn prefetch(&self, names: &[String]) {
+        let _ = names;
+    }
 
     /// The names of the files directly below `dir`, without it; none where there is no `dir`.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;

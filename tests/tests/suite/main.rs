@@ -20,6 +20,7 @@ mod evidence_export;
 mod fuzz_seeds;
 mod limits;
 mod membership;
+mod object_storage;
 mod pair;
 mod readme;
 mod services;
