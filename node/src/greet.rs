@@ -186,7 +186,12 @@ fn compared(address: String, result: Result<Comparison, Fault>) -> ComparedPeer 
     match result {
         Ok(Comparison::Same(size) | Comparison::Larger(size)) => peer.size = size,
         Ok(Comparison::Unsigned) => {
-            peer.problem = "it shows no checkpoint that the registry has signed".into();
+            peer.problem = "it shows no checkpoint of a registry that is known here".into();
+        }
+        Ok(Comparison::Former { size, ended }) => {
+            peer.problem = format!(
+                "it shows {size} entries of the log before the take-over, of which {ended} count"
+            );
         }
         Ok(Comparison::Different { misbehaviour, .. }) => {
             peer.different = true;

@@ -23,7 +23,7 @@ pub struct Membership {
     pub root: Digest,
     /// The registry's address, `http://host:port`.
     pub registry: String,
-    /// The name of the registry's log.
+    /// The name that the registry's log had when the node joined.
     pub origin: String,
 }
 
@@ -123,15 +123,31 @@ impl Membership {
         Ok(membership)
     }
 
+    /// Follows the registry that `source` names from now on.
+    pub fn follow(home: &Home, source: &Source, disk: &Disk) -> Result<(), MembershipError> {
+        let mut membership = Membership::load(home)?;
+        membership.registry = source.to_string();
+        let path = home.federation();
+        let written = membership.to_bytes().and_then(|bytes| {
+            let replaced = disk.replace(&path, &bytes);
+            replaced.map_err(|error| error.to_string())
+        });
+        written.map_err(|reason| MembershipError::File { path, reason })
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| error.to_string())?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
     fn store(&self, home: &Home, disk: &Disk) -> Result<(), MembershipError> {
         let path = home.federation();
         let failed = |reason: String| MembershipError::File {
             path: path.clone(),
             reason,
         };
-        let mut text =
-            serde_json::to_vec_pretty(self).map_err(|error| failed(error.to_string()))?;
-        text.push(b'\n');
+        let text = self.to_bytes().map_err(failed)?;
         match disk.create_if_absent(&path, &text) {
             Ok(Created::New) => Ok(()),
             Ok(Created::Existed) => Err(failed("another process joined at the same time".into())),

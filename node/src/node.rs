@@ -20,9 +20,10 @@ use jingwei_registry::disk::{DirLock, Disk, LockError};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::index::IndexError;
 use jingwei_registry::keyfile::{self, KeyFileError, TlsIdentity};
-use jingwei_registry::replica::{Replica, ReplicaError};
+use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::source::{Source, SourceError};
 use jingwei_registry::submit::Submitter;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::agency::{AgencyError, HostedAgency};
@@ -113,7 +114,8 @@ pub struct Node {
     pub(crate) seats: Seats,
     pub(crate) identity: TlsIdentity,
     pub(crate) secret: [u8; 32],
-    pub(crate) source: Source,
+    /// Where the registry is.
+    pub(crate) source: watch::Sender<Source>,
     /// One publication at a time: each uses all cores while it validates.
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Told when a signed publication could not be entered.
@@ -171,7 +173,7 @@ impl Node {
             &disk,
         )?;
         let node = Arc::new(Node {
-            source: Source::new(&membership.registry)?,
+            source: watch::Sender::new(Source::new(&membership.registry)?),
             seats: Seats::new(&config.seats),
             home,
             config,
@@ -363,15 +365,32 @@ impl Node {
             .map_err(index_fault)?
             .ok_or_else(|| Fault::new(Blame::Unavailable, "the replica is empty"))?;
         Submitter::new(
-            &self.source.submit_address(),
+            &self.source.borrow().submit_address(),
             root.registry.tls,
             None,
             Patience::default(),
         )
     }
 
+    /// Follows the registry at `address` from now on, if its log goes on from what is verified
+    /// here; returns the log's name and size.
+    pub(crate) async fn follow(&self, address: &str) -> Result<(String, u64), Fault> {
+        let source =
+            Source::new(address).map_err(|error| Fault::new(Blame::WrongUse, error.to_string()))?;
+        let advanced = self.replica.advance(&source, Duration::ZERO, &self.clock);
+        advanced.await.map_err(not_followed)?;
+        let stored = Membership::follow(&self.home, &source, &self.disk);
+        stored.map_err(|error| Fault::new(Blame::Internal, error.to_string()))?;
+        self.source.send_replace(source);
+        let checkpoint = self.replica.log().checkpoint();
+        tracing::info!(log = checkpoint.origin, address, "following");
+        // What was signed and did not reach the replica goes to the registry followed now.
+        self.unfinished.notify_one();
+        Ok((checkpoint.origin, checkpoint.size))
+    }
+
     /// Submits a statement and waits until the replica shows it: the registry's word alone does
-    /// not count.
+    /// not count. Where another registry takes over meanwhile, it is submitted there.
     pub(crate) async fn enter(&self, envelope: &Envelope) -> Result<u64, Fault> {
         let late = || {
             Fault::new(
@@ -381,14 +400,37 @@ impl Node {
             .advise("try again: the same statement is never entered twice")
         };
         let entering = async {
-            let accepted = self.submitter()?.submit(envelope).await?;
-            self.replica.reached(accepted.index).await;
-            Ok::<_, Fault>(accepted.index)
+            loop {
+                let mut source = self.source.subscribe();
+                let log = self.log_name();
+                let entered = tokio::select! {
+                    entered = self.enter_here(envelope) => entered,
+                    Ok(()) = source.changed() => continue,
+                };
+                // The replica may have shown what another registry has at that place.
+                if entered.is_err() && log != self.log_name() {
+                    continue;
+                }
+                return entered;
+            }
         };
-        let index = tokio::select! {
-            () = self.shutdown.cancelled() => return Err(late()),
-            entered = tokio::time::timeout(PATIENCE, entering) => entered.map_err(|_| late())??,
-        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => Err(late()),
+            entered = tokio::time::timeout(PATIENCE, entering) => entered.map_err(|_| late())?,
+        }
+    }
+
+    /// The name of the log that the root in force is about.
+    fn log_name(&self) -> Option<String> {
+        let root = self.replica.index().root().ok().flatten();
+        root.map(|root| root.registry.origin)
+    }
+
+    /// Enters a statement at the registry that is followed now.
+    async fn enter_here(&self, envelope: &Envelope) -> Result<u64, Fault> {
+        let accepted = self.submitter()?.submit(envelope).await?;
+        let index = accepted.index;
+        self.replica.reached(index).await;
         match self.replica.log().envelope(index) {
             Ok(entry) if entry == envelope.to_bytes() => Ok(index),
             _ => Err(Fault::new(
@@ -453,6 +495,24 @@ impl Node {
                     .map_err(|error| broken(&error))
             })
             .collect()
+    }
+}
+
+/// Why a registry is not followed.
+pub(crate) fn not_followed(error: ReplicaError) -> Fault {
+    let message = error.to_string();
+    match error {
+        ReplicaError::Source(SourceError::Address(_)) => Fault::new(Blame::WrongUse, message),
+        ReplicaError::Source(_) => Fault::new(Blame::Unavailable, message)
+            .advise("is the registry running, and the address right? The node follows the one it followed before"),
+        ReplicaError::Misbehaviour(Misbehaviour::ShortTakeOver { .. }) => {
+            Fault::new(Blame::Unverified, message).advise("tell the keepers of the root keys: they must take over again, from a replica as long as this node's; the node goes on with what it has")
+        }
+        ReplicaError::Misbehaviour(_) => Fault::new(Blame::Unverified, message)
+            .advise("is it a registry of this federation? The node follows the one it followed before"),
+        ReplicaError::Former { .. } => Fault::new(Blame::Unverified, message)
+            .advise("ask the registry's keepers for the address of the new one"),
+        _ => Fault::new(Blame::Internal, message),
     }
 }
 

@@ -83,7 +83,7 @@ impl Node {
             ..self.config.clients.clone()
         };
         let following = tokio::spawn(self.replica.clone().follow(
-            self.source.clone(),
+            self.source.subscribe(),
             self.clock.clone(),
             shutdown.clone(),
         ));

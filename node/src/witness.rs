@@ -97,8 +97,10 @@ impl Node {
     /// Co-signs the registry's log by the key of the root in force, whichever that becomes.
     async fn keep_watching(&self, witness: &Witness) {
         let mut standing = self.replica.standing();
+        let mut before = String::new();
         loop {
             if let Ok(Some(root)) = self.replica.index().root() {
+                self.leave_former(witness, &root.registry.origin, &mut before);
                 let keys = CheckpointKeys::of_root(&root);
                 let watched = match keys.log_key() {
                     Ok(key) => witness.watch(keys.origin, vec![key]),
@@ -113,6 +115,15 @@ impl Node {
                 changed = standing.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// After a take-over the log from which the other goes on is co-signed no longer.
+    fn leave_former(&self, witness: &Witness, origin: &str, before: &mut String) {
+        let logs = &self.config.witness.logs;
+        if before != origin && !logs.iter().any(|log| log.origin == *before) {
+            witness.leave(before);
+        }
+        origin.clone_into(before);
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 
 use jingwei_proto::evidence::command::printable;
+pub use tokio::signal::unix::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -99,6 +100,14 @@ pub fn asked_to_stop() -> Result<impl Future<Output = ()>, Fault> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// What tells each time that a person or the system asks to read the configuration again (SIGHUP).
+///
+/// # Errors
+/// If the system does not let it listen for that.
+pub fn asked_to_read_again() -> Result<Signal, Fault> {
+    signal(SignalKind::hangup()).map_err(failed)
 }
 
 /// Cancelled when the program is asked to end, as by [`asked_to_stop`].

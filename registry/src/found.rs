@@ -129,15 +129,15 @@ impl Plan {
         }
         Ok(())
     }
+}
 
-    /// The lines of `registry.toml` that say where the witnesses are.
-    fn settings(&self) -> String {
-        let lines = self.witnesses.iter().map(|(key, url)| {
-            let address = format!("{} {url}", key.name());
-            format!("    {},\n", toml::Value::from(address))
-        });
-        format!("witnesses = [\n{}]\n", lines.collect::<String>())
-    }
+/// The lines of `registry.toml` that say where the witnesses are.
+pub fn witness_settings(witnesses: &[(NoteKey, reqwest::Url)]) -> String {
+    let lines = witnesses.iter().map(|(key, url)| {
+        let address = format!("{} {url}", key.name());
+        format!("    {},\n", toml::Value::from(address))
+    });
+    format!("witnesses = [\n{}]\n", lines.collect::<String>())
 }
 
 /// Makes the keys of a federation at `paths`, and begins its log with the root document.
@@ -213,7 +213,7 @@ pub fn found(
     let envelope = sign_together(&proposal, &signers, plan.threshold);
     let root = envelope.payload_digest();
     if !plan.witnesses.is_empty() {
-        write_settings(&paths.settings(), &plan.settings(), &disk)?;
+        write_settings(&paths.settings(), &witness_settings(&plan.witnesses), &disk)?;
     }
     Registry::begin(&paths, envelope, now, disk)?;
     Ok(Founded {
@@ -224,7 +224,7 @@ pub fn found(
 }
 
 /// Adds to the configuration where the witnesses are; what stands there already stays.
-fn write_settings(path: &Path, lines: &str, disk: &Disk) -> Result<(), FoundError> {
+pub fn write_settings(path: &Path, lines: &str, disk: &Disk) -> Result<(), FoundError> {
     let failed = |source| FoundError::Settings {
         path: path.to_owned(),
         source,

@@ -55,6 +55,7 @@ pub mod shell;
 pub mod snapshots;
 pub mod source;
 pub mod submit;
+pub mod take_over;
 pub mod telemetry;
 pub mod tls;
 pub mod unix_socket;

@@ -30,7 +30,7 @@ use crate::disk::{DirLock, Disk, LockError};
 use crate::index::{Index, IndexError};
 use crate::keyfile::{self, KeyFileError};
 use crate::keyring::Ring;
-use crate::log::{Entry, LogError, LogReader};
+use crate::log::{Entry, Log, LogError, LogReader};
 pub use crate::paths::Paths;
 use crate::quota::SubmitLimits;
 use crate::sequencer::{LogKeys, Sequencer};
@@ -65,6 +65,18 @@ pub enum OpenError {
     /// The first entry is not a root document.
     #[error("the log does not begin with a root document: {0}")]
     Root(String),
+    /// The root in force names another log.
+    #[error(
+        "{dir} holds the log {log}, and the root in force is about {named}: finish the take-over with ‘jingwei-registry take-over --dir {dir} --proposal FILE’"
+    )]
+    Unfinished {
+        /// The registry's directory.
+        dir: String,
+        /// The log there.
+        log: String,
+        /// The log that the root names.
+        named: String,
+    },
     /// A key that the root names is not in the directory.
     #[error("{0}; a registry signs with the keys that the root document names, and with no others")]
     OtherKey(String),
@@ -162,6 +174,13 @@ impl Registry {
         let record = index
             .root()?
             .ok_or_else(|| OpenError::Root("the index has none".into()))?;
+        if record.registry.origin != root.origin {
+            return Err(OpenError::Unfinished {
+                dir: paths.dir().display().to_string(),
+                log: root.origin,
+                named: record.registry.origin,
+            });
+        }
         let ring = Ring::new(&paths);
         let keys = ring.find(&record.registry).map_err(OpenError::OtherKey)?;
         let starting = |error: &dyn std::fmt::Display| OpenError::Start(error.to_string());
@@ -292,7 +311,7 @@ struct FirstRoot {
 
 /// Reads the whole log before anything more is signed over it: a disk does not say when it has
 /// lost a bit.
-fn audit(log: &LogReader) -> Result<(), LogError> {
+pub(crate) fn audit(log: &LogReader) -> Result<(), LogError> {
     log.audit()?;
     log.audit_envelopes(|entry, envelope| {
         let envelope = Envelope::parse(envelope).ok();
@@ -307,9 +326,43 @@ pub fn first_root(paths: &Paths) -> Result<(Digest, String), OpenError> {
     Ok((root.digest, root.origin))
 }
 
-/// The first root document itself.
+/// The root document that the log began with under its name: the first one, or the one by which
+/// this registry has taken over.
 pub fn first_record(paths: &Paths) -> Result<RootRecord, OpenError> {
-    Ok(read_root(paths)?.record)
+    let root = read_root(paths)?;
+    if root.record.registry.origin == root.origin {
+        return Ok(root.record);
+    }
+    let log = LogReader::committed(paths.log_storage()?)?;
+    for index in (0..log.size()).rev() {
+        let record = root_record(index, &log.envelope(index)?);
+        if let Some(record) = record.filter(|record| record.registry.origin == root.origin) {
+            return Ok(record);
+        }
+    }
+    Err(OpenError::Unfinished {
+        dir: paths.dir().display().to_string(),
+        log: root.origin,
+        named: root.record.registry.origin,
+    })
+}
+
+/// What an entry of one's own log says, if it is a root document.
+fn root_record(index: u64, envelope: &[u8]) -> Option<RootRecord> {
+    let envelope = Envelope::parse(envelope).ok()?;
+    let statement = Statement::parse(envelope.payload()).ok()?;
+    match &statement.predicate {
+        Predicate::Root(body) => Some(RootRecord::of(
+            &statement.head,
+            body,
+            state::Chain {
+                sequence: statement.head.sequence,
+                payload: envelope.payload_digest(),
+                index,
+            },
+        )),
+        _ => None,
+    }
 }
 
 /// The first root document, read from the log's stored bytes.
@@ -328,9 +381,10 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
         .get(state::keys::ROOT)
         .and_then(|bytes| state::record(bytes))
         .ok_or_else(|| OpenError::Root("it is another statement".into()))?;
+    let origin = Log::origin_of(&paths.log_storage()?)?;
     Ok(FirstRoot {
         digest: envelope.payload_digest(),
-        origin: record.registry.origin.clone(),
+        origin: origin.unwrap_or_else(|| record.registry.origin.clone()),
         record,
     })
 }

@@ -475,6 +475,11 @@ impl Writer {
         let Some(root) = root_in(envelope) else {
             return Ok(None);
         };
+        if root.registry.origin != self.log.keys().origin {
+            let reason = "the root names another log than the one that this registry keeps";
+            return Err(Fault::new(Blame::Inconsistent, reason)
+                .advise("a registry is taken over with ‘jingwei-registry take-over’, which enters the root in the new log"));
+        }
         let keys = self.ring.keys_of(&root.registry).map_err(|missing| {
             Fault::new(
                 Blame::Inconsistent,

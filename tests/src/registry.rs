@@ -110,6 +110,18 @@ impl Registry {
         }
     }
 
+    /// The registry of the same federation in `dir`, which has taken over from this one.
+    pub fn successor(&self, dir: &Path) -> Registry {
+        Registry {
+            dir: dir.to_owned(),
+            address: free_address(),
+            fingerprint: self.fingerprint.clone(),
+            federation: self.federation.clone(),
+            environment: self.environment.clone(),
+            child: None,
+        }
+    }
+
     /// Ends it at once; does nothing if it does not run.
     pub fn kill9(&mut self) {
         if let Some(child) = self.child.take() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jingwei_proto::note::NoteKey;
 
 use crate::child::Child;
-use crate::programs::{Ran, command, free_address};
+use crate::programs::{Ran, command, free_address, signal};
 
 /// A witness, running or not.
 pub struct Witness {
@@ -48,6 +48,13 @@ impl Witness {
         let child = Child::start("witness", serve.args(options));
         child.line("co-signs");
         self.child = Some(child);
+    }
+
+    /// Lets it read its policy again, and waits until it co-signs `origin`.
+    pub fn told(&self, origin: &str) {
+        let child = self.child.as_ref().expect("the witness runs");
+        signal("HUP", child.id());
+        child.logged(&format!("co-signs    {origin}"));
     }
 
     /// Ends it at once; does nothing if it does not run.

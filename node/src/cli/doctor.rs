@@ -8,7 +8,7 @@ use jingwei_proto::wire::node::{CompareRequest, StatusRequest, StatusResponse};
 use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::replica::{Alarm, alarms_in};
+use jingwei_registry::replica::{Alarm, SHORT_TAKE_OVER, alarms_in};
 use jingwei_registry::shell;
 use jingwei_registry::source::Source;
 
@@ -92,7 +92,12 @@ fn report(alarms: &[Alarm], root: &str) -> Fault {
         );
     }
     let proved = alarms.iter().any(|alarm| alarm.proof.is_some());
-    let (message, advice) = if proved {
+    let (message, advice) = if alarms.iter().all(|alarm| alarm.kind == SHORT_TAKE_OVER) {
+        (
+            "a take-over of the registry leaves entries out",
+            "tell the keepers of the root keys: they must take over again, from a replica as long as this node's",
+        )
+    } else if proved {
         (
             "the registry has lied",
             "show the proofs to the root's keepers: the registry's keys can be replaced",
@@ -169,7 +174,11 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
         // What the node met with when it last tried is over: the registry answers, and the node
         // has all that it holds.
         Ok(_) => {}
-        Err(error) => problems.push(told.unwrap_or(error)),
+        Err(error) => problems.push(format!(
+            "{}; if another registry has taken over: jingwei follow http://HOST:PORT --dir {}",
+            told.unwrap_or(error),
+            shell::path(&place.dir)
+        )),
     }
     Ok((status, problems))
 }

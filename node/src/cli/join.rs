@@ -13,7 +13,7 @@ use jingwei_registry::enrolment::{check_territory, propose};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::shell;
-use jingwei_registry::source::SourceError;
+use jingwei_registry::source::{Source, SourceError};
 
 use super::{Place, runtime};
 use crate::agency::HostedAgency;
@@ -69,6 +69,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         ))
         .map_err(join_fault)?;
     say!("joined      {}", membership.federation);
+    if Source::new(&arguments.registry).is_ok_and(|named| named.to_string() != membership.registry)
+    {
+        say!("registry    {}, as before", membership.registry);
+        say!(
+            "            to follow another one: jingwei follow {} --dir {}",
+            arguments.registry,
+            shell::path(dir)
+        );
+    }
     let replica = Replica::open(&home.replica(), &membership.origin, membership.root, disk)
         .map_err(failed)?;
     say!("log         {} entries, verified", replica.log().size());

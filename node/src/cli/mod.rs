@@ -8,6 +8,7 @@ mod doctor;
 mod enrol;
 mod evidence;
 mod find;
+mod follow;
 mod init;
 mod join;
 mod publish;
@@ -54,6 +55,8 @@ enum What {
     Init(init::Arguments),
     /// Join a federation: verify its log and pin its root
     Join(join::Arguments),
+    /// Follow another registry, which has taken over from the one that was lost
+    Follow(follow::Arguments),
     /// Enrol an agency below one that this node hosts
     Enrol(enrol::Arguments),
     /// Replace an agency's key by a new one, signing with the old one
@@ -134,6 +137,7 @@ pub fn run(command: Command) -> ExitCode {
         What::Demo(arguments) => demo::run(arguments),
         What::Init(arguments) => init::run(arguments),
         What::Join(arguments) => join::run(&arguments),
+        What::Follow(arguments) => follow::run(&arguments),
         What::Enrol(arguments) => enrol::run(&arguments),
         What::Rotate(arguments) => change::own("rotate", &arguments),
         What::Recover(arguments) => change::recover(&arguments),

@@ -17,8 +17,8 @@ use jingwei_proto::statement::{Head, Predicate, Schema, Statement, fingerprint};
 use jingwei_proto::wire::node::{
     ChangeAgencyRequest, ChangeAgencyResponse, CompareRequest, CompareResponse, Cosigner,
     DescribeRequest, DescribeResponse, EnrolRequest, EnrolResponse, EnterSchemaRequest,
-    EnterSchemaResponse, FindRequest, FindResponse, HostedAgency, PublishRequest, PublishResponse,
-    SqlRequest, SqlResponse, StatusRequest, StatusResponse,
+    EnterSchemaResponse, FindRequest, FindResponse, FollowRequest, FollowResponse, HostedAgency,
+    PublishRequest, PublishResponse, SqlRequest, SqlResponse, StatusRequest, StatusResponse,
 };
 use jingwei_registry::enrolment::{Proposal, check_territory};
 use jingwei_registry::fault::{Blame, Fault};
@@ -68,6 +68,14 @@ impl Local for LocalService {
         Ok(Response::new(
             self.0.change_agency(request.get_ref()).await?,
         ))
+    }
+
+    async fn follow(
+        &self,
+        request: Request<FollowRequest>,
+    ) -> Result<Response<FollowResponse>, Status> {
+        let (origin, size) = self.0.follow(&request.get_ref().registry).await?;
+        Ok(Response::new(FollowResponse { origin, size }))
     }
 
     async fn enter_schema(
@@ -138,7 +146,7 @@ impl Node {
         StatusResponse {
             federation: self.membership.federation.to_string(),
             root_fingerprint: fingerprint(&self.membership.root),
-            registry: self.membership.registry.clone(),
+            registry: self.source.borrow().to_string(),
             address: self.address().unwrap_or_default().to_owned(),
             agencies: self
                 .agencies

@@ -136,7 +136,7 @@ impl Stage {
         let disk = Disk::with_faults(trap.clone());
         let node = Node::open(home, Config::default(), now, disk).unwrap();
         tokio::spawn(node.replica.clone().follow(
-            node.source.clone(),
+            node.source.subscribe(),
             node.clock.clone(),
             node.shutdown.clone(),
         ));

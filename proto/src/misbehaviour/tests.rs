@@ -428,3 +428,65 @@ fn foreign_bytes_are_refused_without_a_panic() {
         .verify(&honest.note(5, 0))
         .unwrap();
 }
+
+/// The root by which another registry takes over the honest log.
+fn take_over() -> Envelope {
+    let Predicate::Root(mut next) = Statement::parse(root().payload()).unwrap().predicate else {
+        unreachable!("it is a root");
+    };
+    let honest = Log::honest();
+    let Ok(tree) = merkle::root(&honest, honest.size());
+    next.version = 2;
+    next.continues = Some(Continues {
+        origin: ORIGIN.into(),
+        size: honest.size(),
+        root: tree,
+    });
+    next.registry = RegistryKeys {
+        origin: "jingwei/test-0123456789abcdef/registry/2".into(),
+        log: key(80).public().clone(),
+        cosigner: key(81).public().clone(),
+        tls: key(82).public().id(),
+    };
+    let statement = Statement {
+        head: statement(None, 2, Some(root().payload_digest())),
+        predicate: Predicate::Root(next),
+    };
+    statement.sign(&key(1))
+}
+
+#[test]
+fn after_a_take_over_each_log_answers_for_itself() {
+    let newer = Log::honest()
+        .with(take_over(), 1)
+        .with(version("three", 1, None, 10), 10);
+    let mut forked = newer.clone();
+    forked.entries.swap(2, 4);
+    let origin = "jingwei/test-0123456789abcdef/registry/2";
+    let signed = |log: &Log| {
+        let Ok(tree) = merkle::root(log, log.size());
+        let note = Checkpoint::new(origin, log.size(), tree).sign(&key(80));
+        note.unwrap().to_string()
+    };
+    let Ok(tree) = merkle::root(&forked, forked.size());
+    let roots = || vec![root(), take_over()];
+    let lie = |older: String| Lie::TwoHistories {
+        older,
+        newer: signed(&forked),
+        root: tree,
+        path: vec![],
+    };
+    let (proof, verdict) = Misbehaviour::new(roots(), lie(signed(&newer)), &pinned()).unwrap();
+    assert_eq!(
+        (&*verdict.origin, &verdict.liar.key),
+        (origin, key(80).public())
+    );
+    let read = Misbehaviour::read(&*proof.to_bytes().unwrap()).unwrap();
+    assert_eq!(read.verify(&pinned()).unwrap(), verdict);
+    // What the one signed is no word of the other.
+    let other = lie(newer.note(newer.size(), 0));
+    let NotProved(reason) = Misbehaviour::new(roots(), other, &pinned()).unwrap_err();
+    assert!(reason.contains("two logs"), "{reason}");
+    // Without the root that took over nobody knows the key.
+    assert!(Misbehaviour::new(vec![root()], lie(signed(&newer)), &pinned()).is_err());
+}

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::id::{AgencyId, FederationId};
 use crate::key::PublicKey;
-use crate::statement::{Dataset, Node, RegistryKeys, Role, Schema, Territory, Witness};
+use crate::statement::{Dataset, Head, Node, RegistryKeys, Role, Root, Schema, Territory, Witness};
 use crate::time::Time;
 
 /// The newest link of a chain of statements.
@@ -43,6 +43,23 @@ pub struct RootRecord {
     pub rules: u64,
     /// Seconds of log time between a recovery and its effect.
     pub recovery_delay: u64,
+}
+
+impl RootRecord {
+    /// The record of a root document at its place in the log.
+    pub fn of(head: &Head, body: &Root, chain: Chain) -> RootRecord {
+        RootRecord {
+            chain,
+            federation: head.federation.clone(),
+            keys: body.keys.clone(),
+            threshold: body.threshold,
+            registry: body.registry.clone(),
+            witnesses: body.witnesses.clone(),
+            quorum: body.quorum,
+            rules: body.rules,
+            recovery_delay: body.recovery_delay,
+        }
+    }
 }
 
 /// An agency as it is now.

@@ -26,17 +26,7 @@ impl<L: Lookup> Entry<'_, L> {
         if body.rules > RULES {
             return Err(ApplyError::RulesTooNew(body.rules));
         }
-        let record = RootRecord {
-            chain,
-            federation: self.head.federation.clone(),
-            keys: body.keys.clone(),
-            threshold: body.threshold,
-            registry: body.registry.clone(),
-            witnesses: body.witnesses.clone(),
-            quorum: body.quorum,
-            rules: body.rules,
-            recovery_delay: body.recovery_delay,
-        };
+        let record = RootRecord::of(self.head, body, chain);
         writes.push(put(keys::ROOT.to_owned(), &record));
         writes.push(put(keys::root_version(body.version), &record));
         Ok((writes, signer))

@@ -81,9 +81,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-fn plan(arguments: &Arguments) -> Result<Plan, Fault> {
+/// What `--witness VKEY URL` names.
+pub fn witnesses(pairs: &[String]) -> Result<Vec<(NoteKey, reqwest::Url)>, Fault> {
     let mut witnesses = Vec::new();
-    for pair in arguments.witness.chunks(2) {
+    for pair in pairs.chunks(2) {
         let [key, url] = pair else { continue };
         let key: NoteKey = key
             .parse()
@@ -95,6 +96,11 @@ fn plan(arguments: &Arguments) -> Result<Plan, Fault> {
         })?;
         witnesses.push((key, url));
     }
+    Ok(witnesses)
+}
+
+fn plan(arguments: &Arguments) -> Result<Plan, Fault> {
+    let witnesses = witnesses(&arguments.witness)?;
     let majority = match witnesses.len() as u64 {
         0 => 0,
         witnesses => witnesses / 2 + 1,

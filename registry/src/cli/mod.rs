@@ -8,6 +8,7 @@ mod policy;
 mod root;
 mod serve;
 mod status;
+mod take_over;
 mod witness;
 
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ enum What {
     Agency(agency::Arguments),
     /// Show the root document, or change it with the root keys
     Root(root::Arguments),
+    /// Let another registry go on from a replica, with the root keys, when this one is lost
+    TakeOver(Box<take_over::Arguments>),
     /// Print by which signatures the log's checkpoints are verified, as a C2SP tlog-policy
     Policy(policy::Arguments),
     /// Show the published checkpoint, and which witnesses have co-signed it and when
@@ -80,6 +83,7 @@ pub fn run(command: Command) -> ExitCode {
         What::Enrol(arguments) => enrol::run(&arguments),
         What::Agency(arguments) => agency::run(&arguments),
         What::Root(arguments) => root::run(&arguments),
+        What::TakeOver(arguments) => take_over::run(&arguments),
         What::Policy(arguments) => policy::run(&arguments),
         What::Status(arguments) => status::run(&arguments),
         What::Witness(arguments) => witness::run(&arguments),

@@ -155,7 +155,7 @@ fn show(arguments: &Show) -> Result<(), Fault> {
 }
 
 /// The root in force as the body of its next version begins.
-fn body(root: &RootRecord) -> Root {
+pub fn body(root: &RootRecord) -> Root {
     Root {
         version: root.chain.sequence + 1,
         keys: root.keys.clone(),
@@ -176,7 +176,8 @@ fn print(root: &Root) {
     }
 }
 
-fn lines(root: &Root) -> Vec<String> {
+/// What a root says, for whoever is about to sign it.
+pub fn lines(root: &Root) -> Vec<String> {
     let mut lines = vec![format!(
         "threshold   {} of {} root keys",
         root.threshold,
@@ -224,17 +225,7 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
         return Err(wrong_use("the next root would be the same as this one")
             .advise("say what becomes different: ‘jingwei-registry root propose --help’"));
     }
-    let statement = Statement {
-        head: Head {
-            federation: current.federation.clone(),
-            agency: None,
-            time: clock::system()(),
-            sequence: next.version,
-            previous: Some(current.chain.payload),
-        },
-        predicate: Predicate::Root(next.clone()),
-    };
-    Statement::parse(&statement.payload()).map_err(wrong_use)?;
+    let statement = statement(&current, &next)?;
     let mut explanation = vec![format!(
         "root        version {} of {}",
         next.version, current.federation
@@ -250,6 +241,22 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
     explanation.push("from when   the log entry on".into());
     let (running, signing) = (&arguments.running, &arguments.signing);
     running.decide(Proposal::new(&statement), &explanation, signing, &view)
+}
+
+/// The statement that brings in the next version.
+pub fn statement(current: &RootRecord, next: &Root) -> Result<Statement, Fault> {
+    let statement = Statement {
+        head: Head {
+            federation: current.federation.clone(),
+            agency: None,
+            time: clock::system()(),
+            sequence: next.version,
+            previous: Some(current.chain.payload),
+        },
+        predicate: Predicate::Root(next.clone()),
+    };
+    Statement::parse(&statement.payload()).map_err(wrong_use)?;
+    Ok(statement)
 }
 
 fn change_keys(next: &mut Root, arguments: &Propose) -> Result<(), Fault> {
@@ -292,7 +299,7 @@ fn registry_keys(dir: &Path, current: &RegistryKeys) -> Result<RegistryKeys, Fau
 }
 
 /// Shows what a keeper is about to sign: the file may have come a long way.
-fn shown(path: &Path) -> Result<Proposal, Fault> {
+pub fn shown(path: &Path) -> Result<Proposal, Fault> {
     let proposal = read(path)?;
     let statement = proposal.statement();
     say!(

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jingwei_registry::command::{environment, failed, listen_address, stopping, wrong_use};
+use jingwei_registry::command::{
+    Signal, asked_to_read_again, environment, failed, listen_address, stopping, wrong_use,
+};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::serve::{TlsMode, serve};
@@ -26,7 +28,8 @@ Examples:
   jingwei-registry witness --dir w1 --log \"$VKEY\"
 
 A witness co-signs only logs that it was told of, each with the key that it was told, and of each
-only what grew from the checkpoint that it signed last. It speaks C2SP tlog-witness, so that any
+only what grew from the checkpoint that it signed last. Its policies and witness.toml are read again
+when it gets the signal HUP: what they no longer name is co-signed no longer. It speaks C2SP tlog-witness, so that any
 such log can use it."
 )]
 pub struct Arguments {
@@ -94,16 +97,57 @@ fn run_witness(arguments: &ServeArguments) -> Result<(), Fault> {
     }
     let config = WitnessConfig::read(&home.settings(), environment()).map_err(wrong_use)?;
     telemetry::init(&config.log).map_err(failed)?;
-    let mut logs = arguments.log.clone();
-    for path in &arguments.policy {
-        logs.extend(logs_of(path).map_err(failed)?);
-    }
+    let logs = named(arguments)?;
     let witness = home
         .open(&config, &logs, clock::system(), Disk::new())
         .map_err(refused)?;
     let listen = arguments.listen.unwrap_or(config.listen);
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
-    runtime.block_on(listen_on(listen, Arc::new(witness), config.metrics))
+    let witness = Arc::new(witness);
+    runtime.block_on(async {
+        let asked = asked_to_read_again()?;
+        tokio::select! {
+            ended = listen_on(listen, witness.clone(), config.metrics) => ended,
+            () = keep_told(asked, &home, arguments, &witness) => Ok(()),
+        }
+    })
+}
+
+/// The logs that the command line names.
+fn named(arguments: &ServeArguments) -> Result<Vec<Watched>, Fault> {
+    let mut logs = arguments.log.clone();
+    for path in &arguments.policy {
+        logs.extend(logs_of(path).map_err(failed)?);
+    }
+    Ok(logs)
+}
+
+/// Reads again which logs to co-sign, each time that a person asks for it. What cannot be read
+/// changes nothing.
+async fn keep_told(
+    mut asked: Signal,
+    home: &WitnessHome,
+    arguments: &ServeArguments,
+    witness: &Witness,
+) {
+    while asked.recv().await.is_some() {
+        let config = WitnessConfig::read(&home.settings(), environment()).map_err(wrong_use);
+        let told = config.and_then(|config| {
+            let logs = named(arguments)?;
+            home.tell(witness, &config, &logs).map_err(refused)
+        });
+        match told {
+            Ok(()) => print(witness),
+            Err(fault) => tracing::error!(%fault, "what to co-sign stays as it was"),
+        }
+    }
+    std::future::pending().await
+}
+
+fn print(witness: &Witness) {
+    for origin in witness.origins() {
+        say!("co-signs    {origin}");
+    }
 }
 
 async fn listen_on(
@@ -118,9 +162,7 @@ async fn listen_on(
     let address = listener.local_addr().map_err(failed)?;
     let shutdown = stopping()?;
     say!("witness     {} at http://{address}", witness.key());
-    for origin in witness.origins() {
-        say!("co-signs    {origin}");
-    }
+    print(&witness);
     if let (Some(address), Some(metrics)) = (metrics, telemetry::metrics()) {
         tokio::spawn(metrics.serve(address, shutdown.clone()));
     }

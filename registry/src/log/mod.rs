@@ -46,6 +46,10 @@
 //! Where the files are is the matter of a [`Storage`]. [`Log::open`] takes a directory of this
 //! machine and locks it, [`Log::open_in`] any storage, such as a bucket ([`Objects`]).
 //!
+//! A log has one name, its origin, which stands in every checkpoint and commit record. Only a
+//! replica's changes, when its registry is taken over by another ([`Log::continue_as`]): what was
+//! committed before stays as it was, under the name of that time.
+//!
 //! That a log is an old copy, brought back from a backup, is not to be seen in it.
 //! [`Log::remember`] keeps what was shown in a file outside of it, and finds that out.
 //!
@@ -114,6 +118,8 @@ pub const MAX_BATCH: usize = 10_000;
 pub struct Log {
     storage: Arc<dyn Storage>,
     commits: Commits,
+    /// The name in checkpoints from now on.
+    origin: String,
     newest: Option<Commit>,
     edge: Edge,
     tail: Tail,
@@ -167,6 +173,7 @@ impl Log {
         };
         let mut log = Log {
             commits,
+            origin: origin.to_owned(),
             newest: None,
             edge: Edge::new(),
             tail: Tail::default(),
@@ -183,6 +190,24 @@ impl Log {
         }
         log.take_up_published()?;
         Ok(log)
+    }
+
+    /// The name of the log in the directory `dir`, as its newest commit has it; `None` where there
+    /// is none yet.
+    pub fn origin_in(dir: &Path) -> Result<Option<String>, LogError> {
+        Log::origin_of(&(Arc::new(Local::reader(dir)) as Arc<dyn Storage>))
+    }
+
+    /// The name of the log in `storage`.
+    pub fn origin_of(storage: &Arc<dyn Storage>) -> Result<Option<String>, LogError> {
+        let newest = Commits::new(storage.clone()).newest()?;
+        Ok(newest.map(|commit| commit.origin))
+    }
+
+    /// Goes on under another name from the next commit on. A log that is opened again before has
+    /// its old one still.
+    pub fn continue_as(&mut self, origin: &str) {
+        origin.clone_into(&mut self.origin);
     }
 
     /// Commits a batch: `seal` gets the checkpoint that covers it and returns the signed note,
@@ -216,7 +241,7 @@ impl Log {
             .entries
             .iter()
             .for_each(|entry| edge.push(leaf_hash(&entry.leaf)));
-        let checkpoint = Checkpoint::new(self.checkpoint().origin, edge.size(), edge.root());
+        let checkpoint = Checkpoint::new(self.origin.clone(), edge.size(), edge.root());
         let note = seal(&checkpoint).map_err(AppendError::Seal)?;
         check_seal(&checkpoint, &note).map_err(AppendError::Refused)?;
         let commit = Commit {
@@ -427,7 +452,9 @@ impl Log {
             let read = self.committed.root_at(checkpoint.size);
             read.map_err(|error| error.to_string())?
         };
-        if checkpoint.origin != self.checkpoint().origin || checkpoint.root != root {
+        // What is older than the newest commit may bear the name that the log had then.
+        let renamed = checkpoint.size == committed && checkpoint.origin != self.checkpoint().origin;
+        if renamed || checkpoint.root != root {
             return Err("a checkpoint of another history".into());
         }
         Ok(())

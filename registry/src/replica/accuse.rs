@@ -31,6 +31,13 @@ pub enum Comparison {
     Larger(u64),
     /// The registry has not signed it: anybody can show anything.
     Unsigned,
+    /// It is of a log that another has taken over from, with entries that the other has not.
+    Former {
+        /// The entries that it has, acknowledged or not.
+        size: u64,
+        /// Those that count.
+        ended: u64,
+    },
     /// It is of another history.
     Different {
         /// What the registry did.
@@ -56,6 +63,15 @@ impl Replica {
         let Some((shown, _)) = opened.next() else {
             return Comparison::Unsigned;
         };
+        if let Some(former) = self.former(note).filter(|former| former.ended < shown.size) {
+            if let Some(misbehaviour) = self.left_out(&former, note) {
+                self.raise(&misbehaviour, None);
+            }
+            return Comparison::Former {
+                size: shown.size,
+                ended: former.ended,
+            };
+        }
         if let Some(misbehaviour) = self.differs(&shown) {
             let proof = self.two_histories(&shown, note);
             self.raise(&misbehaviour, proof.as_deref());

@@ -52,7 +52,7 @@ pub(super) async fn borders(
     source: &Source,
     mut edge: Edge,
     signed: &Checkpoint,
-    known: Option<Border>,
+    known: &[Border],
 ) -> Result<Vec<Border>, ReplicaError> {
     let kind = TileKind::Hash { level: 0 };
     let mut tiles = stream::iter(bundles(kind, edge.size(), signed.size))
@@ -64,7 +64,7 @@ pub(super) async fn borders(
         for hash in hashes.into_iter().skip(usize::try_from(skip).unwrap_or(0)) {
             edge.push(hash);
             let size = edge.size();
-            let is_known = known.is_some_and(|(known, _)| known == size);
+            let is_known = known.iter().any(|(known, _)| *known == size);
             if size == signed.size || is_known || size.is_multiple_of(u64::from(WIDTH)) {
                 borders.push((size, edge.root()));
             }

@@ -9,14 +9,15 @@ use jingwei_proto::merkle::Edge;
 use jingwei_proto::misbehaviour::{Lie, Logged};
 use jingwei_proto::note::Note;
 use jingwei_proto::state::{self, RootRecord};
-use jingwei_proto::statement::fingerprint;
+use jingwei_proto::statement::{Continues, fingerprint};
 use jingwei_proto::tile::{self, TileKind, TilePath};
 use jingwei_proto::time::Time;
 use jingwei_proto::tlog_proof::TlogProof;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::fetch::{self, Border, Checked, Doubt, Raw, Refused};
+use super::newer_root::Newer;
 use super::{Comparison, Misbehaviour, Replica, ReplicaError, lock, newer_root};
 use crate::clock::Clock;
 use crate::index::IndexError;
@@ -43,10 +44,11 @@ struct Signed {
 }
 
 impl Replica {
-    /// Follows the registry until `shutdown`. Failures are retried after a growing pause.
+    /// Follows the registry until `shutdown`, wherever `source` says that it is. Failures are
+    /// retried after a growing pause.
     pub async fn follow(
         self: Arc<Self>,
-        source: Source,
+        mut source: watch::Receiver<Source>,
         clock: Clock,
         shutdown: CancellationToken,
     ) {
@@ -56,9 +58,19 @@ impl Replica {
         loop {
             let began = Instant::now();
             let before = self.committed.size();
+            let here = source.borrow_and_update().clone();
+            let shown = tokio::select! {
+                () = shutdown.cancelled() => return,
+                Ok(()) = source.changed() => {
+                    wait = Duration::ZERO;
+                    continue;
+                }
+                shown = self.shown(&here, wait) => shown,
+            };
+            let taken = async { self.take(&here, &shown?, &clock).await };
             let result = tokio::select! {
                 () = shutdown.cancelled() => return,
-                result = self.advance(&source, wait, &clock) => result,
+                result = taken => result,
             };
             let rest = match result {
                 Ok(()) => {
@@ -83,9 +95,17 @@ impl Replica {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                Ok(()) = source.changed() => wait = Duration::ZERO,
                 () = tokio::time::sleep(rest) => {}
             }
         }
+    }
+
+    /// The registry's newest checkpoint, waiting up to `wait` for one that is new here.
+    async fn shown(&self, source: &Source, wait: Duration) -> Result<String, ReplicaError> {
+        let size = self.committed.size();
+        let wait = if size == 0 { Duration::ZERO } else { wait };
+        Ok(source.checkpoint(size, wait).await?)
     }
 
     /// Brings the replica to the registry's newest checkpoint, waiting up to `wait` for one.
@@ -96,26 +116,34 @@ impl Replica {
         clock: &Clock,
     ) -> Result<(), ReplicaError> {
         self.knows_the_rules()?;
-        let size = self.committed.size();
-        let wait = if size == 0 { Duration::ZERO } else { wait };
-        let note = source.checkpoint(size, wait).await?;
-        let root = match self.index.root()? {
-            Some(root) => root,
-            None => self.first_root(source, &note).await?,
-        };
-        let (checkpoint, time) = match CheckpointKeys::of_root(&root).verify(&note) {
-            Ok(verified) => verified,
-            Err(error) => newer_root::verify(&self.index, self.pinned, source, &note)
-                .await?
-                .ok_or_else(|| self.unverified(&note, &error))?,
-        };
-        self.not_behind(&checkpoint, &note)?;
+        let note = self.shown(source, wait).await?;
+        self.take(source, &note, clock).await
+    }
+
+    /// Brings the replica to the checkpoint that the registry has shown.
+    async fn take(
+        self: &Arc<Self>,
+        source: &Source,
+        note: &str,
+        clock: &Clock,
+    ) -> Result<(), ReplicaError> {
+        let _turn = self.turn.lock().await;
+        self.knows_the_rules()?;
+        let Newer {
+            checkpoint,
+            time,
+            taken_over,
+        } = self.verified(source, note).await?;
+        self.not_short(&taken_over)?;
+        if !self.given_up(&taken_over) {
+            self.not_behind(&checkpoint, note)?;
+        }
         let signed = Signed {
             checkpoint,
             note: note.into(),
         };
-        if signed.checkpoint.size > size {
-            self.grow(source, &signed).await?;
+        if signed.checkpoint.size > self.committed.size() {
+            self.grow(source, &signed, &taken_over).await?;
         } else {
             self.index_the_rest().await?;
         }
@@ -132,13 +160,49 @@ impl Replica {
         Ok(())
     }
 
+    /// The checkpoint, verified by the root in force, or by a later one that stands in the log.
+    async fn verified(&self, source: &Source, note: &str) -> Result<Newer, ReplicaError> {
+        let root = match self.index.root()? {
+            Some(root) => root,
+            None => self.first_root(source, note).await?,
+        };
+        let error = match CheckpointKeys::of_root(&root).verify(note) {
+            Ok((checkpoint, time)) => {
+                return Ok(Newer {
+                    checkpoint,
+                    time,
+                    taken_over: Vec::new(),
+                });
+            }
+            Err(error) => error,
+        };
+        if let Some(former) = self.former(note) {
+            let (origin, ended) = (former.root.registry.origin.clone(), former.ended);
+            return Err(match self.left_out(&former, note) {
+                Some(misbehaviour) => self.accuse(misbehaviour, None).into(),
+                None => ReplicaError::Former { origin, ended },
+            });
+        }
+        match newer_root::verify(&self.index, self.pinned, source, note).await? {
+            Some(newer) => Ok(newer),
+            None => Err(self.unverified(source, note, &error).await?.into()),
+        }
+    }
+
     /// A checkpoint that does not count. If the registry has signed it, as it does before the
     /// witnesses do, it may still show another history.
-    fn unverified(&self, note: &str, error: &CheckpointError) -> Misbehaviour {
-        match self.compare(note) {
-            Comparison::Different { misbehaviour, .. } => misbehaviour,
-            _ => self.accuse(Misbehaviour::Checkpoint(error.to_string()), None),
+    async fn unverified(
+        &self,
+        source: &Source,
+        note: &str,
+        error: &CheckpointError,
+    ) -> Result<Misbehaviour, ReplicaError> {
+        if let Comparison::Different { misbehaviour, .. } = self.compare(note) {
+            return Ok(misbehaviour);
         }
+        let short = self.taken_over_too_early(source, note).await?;
+        let misbehaviour = short.unwrap_or_else(|| Misbehaviour::Checkpoint(error.to_string()));
+        Ok(self.accuse(misbehaviour, None))
     }
 
     /// Beyond an entry that asks for newer rules nothing is followed: what it means is unknown.
@@ -221,9 +285,14 @@ impl Replica {
 
     /// Takes in what is new up to the signed checkpoint. Reading, checking and storing go on
     /// side by side, each on the chunk after the one that the next is busy with.
-    async fn grow(self: &Arc<Self>, source: &Source, signed: &Signed) -> Result<(), ReplicaError> {
+    async fn grow(
+        self: &Arc<Self>,
+        source: &Source,
+        signed: &Signed,
+        taken_over: &[Continues],
+    ) -> Result<(), ReplicaError> {
         let edge = self.committed.edge()?;
-        let borders = self.borders(source, &edge, signed).await?;
+        let borders = self.borders(source, &edge, signed, taken_over).await?;
         let from = edge.size();
         let (to_check, raw) = mpsc::channel(1);
         let (to_store, checked) = mpsc::channel(1);
@@ -247,21 +316,30 @@ impl Replica {
         source: &Source,
         edge: &Edge,
         signed: &Signed,
+        taken_over: &[Continues],
     ) -> Result<Vec<Border>, ReplicaError> {
         let end = (signed.checkpoint.size, signed.checkpoint.root);
         let from = edge.size();
-        let known = self.highest().map(|(known, _)| (known.size, known.root));
-        // Reached again, if the log was lost.
-        let known = known.filter(|(size, _)| (from + 1..end.0).contains(size));
-        if fetch::within_one_bundle(from, end.0) {
-            return Ok(known.into_iter().chain([end]).collect());
-        }
-        let borders = fetch::borders(source, edge.clone(), &signed.checkpoint, known).await?;
-        let right = [known, Some(end)]
+        // Reached again, if the log was lost; and where other registries have taken over.
+        let highest = self.highest().filter(|_| !self.given_up(taken_over));
+        let highest = highest.map(|(known, _)| (known.size, known.root));
+        let others = taken_over.iter().map(|before| (before.size, before.root));
+        let mut known: Vec<Border> = highest.into_iter().chain(others).collect();
+        if known
             .iter()
-            .flatten()
-            .all(|border| borders.contains(border));
-        if !right {
+            .any(|(size, root)| *size == from && *root != edge.root())
+        {
+            return Err(self.explain(source, signed, Refused::Root).await);
+        }
+        known.retain(|(size, _)| (from + 1..end.0).contains(size));
+        known.push(end);
+        known.sort();
+        known.dedup();
+        if fetch::within_one_bundle(from, end.0) {
+            return Ok(known);
+        }
+        let borders = fetch::borders(source, edge.clone(), &signed.checkpoint, &known).await?;
+        if !known.iter().all(|border| borders.contains(border)) {
             return Err(self.explain(source, signed, Refused::Root).await);
         }
         let mut highest = lock(&self.highest);
@@ -371,6 +449,7 @@ impl Replica {
                 lock(&self.highest).keep(&signed.checkpoint, &signed.note)?;
             }
             let mut log = lock(&self.log);
+            log.continue_as(&signed.checkpoint.origin);
             let sealed = log.append(&chunk.entries, |own| match last {
                 true => Ok::<_, std::convert::Infallible>(signed.note.to_string()),
                 // On the way to the signed size, which these entries were seen to lead to.

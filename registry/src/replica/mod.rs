@@ -21,6 +21,7 @@
 //! | `fetch` | what is read from the registry, and checked before it is stored |
 //! | `highest` | the highest checkpoint |
 //! | `newer_root` | checkpoints by keys that a root names which is not here yet |
+//! | `taken_over` | registries that go on from another's log |
 //! | `accuse` | what a registry that lies is shown to have signed |
 //! | `alarms` | what stays until a person has looked into it |
 
@@ -44,6 +45,7 @@ mod fetch;
 mod follow;
 mod highest;
 mod newer_root;
+mod taken_over;
 
 pub use accuse::Comparison;
 pub use alarms::{Alarm, alarms_in};
@@ -109,6 +111,18 @@ pub enum Misbehaviour {
         /// Its date.
         dated: Time,
     },
+    /// A take-over that leaves out what was acknowledged.
+    #[error(
+        "another registry has taken over after {after} entries, and {verified} of the log before are verified: it leaves out {left_out}"
+    )]
+    ShortTakeOver {
+        /// Entries that the new log has of the old one.
+        after: u64,
+        /// Entries that the old one had.
+        verified: u64,
+        /// What is missing.
+        left_out: String,
+    },
     /// What somebody else has proved.
     #[error("of the registry another node has proved: {lie}")]
     Proved {
@@ -118,6 +132,9 @@ pub enum Misbehaviour {
         lie: String,
     },
 }
+
+/// What the alarm about a take-over is called that leaves entries out.
+pub const SHORT_TAKE_OVER: &str = "short-take-over";
 
 impl Misbehaviour {
     /// What an alarm is called as long as nothing is proved.
@@ -131,6 +148,7 @@ impl Misbehaviour {
             Misbehaviour::Entry { .. } => "bad-entry",
             Misbehaviour::Rejected { .. } => "rejected-entry",
             Misbehaviour::Stale { .. } => "stale-checkpoint",
+            Misbehaviour::ShortTakeOver { .. } => SHORT_TAKE_OVER,
             Misbehaviour::Proved { kind, .. } => kind,
         }
     }
@@ -155,6 +173,16 @@ pub enum ReplicaError {
     /// The registry lies; the replica stays as it was.
     #[error(transparent)]
     Misbehaviour(#[from] Misbehaviour),
+    /// This is the registry before a take-over.
+    #[error(
+        "the registry shows the log {origin}, from which another has taken over after {ended} entries: what it adds counts no more"
+    )]
+    Former {
+        /// The log's name.
+        origin: String,
+        /// How many of its entries count.
+        ended: u64,
+    },
     /// The replica's own log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -198,6 +226,8 @@ pub struct Replica {
     index: Index,
     highest: Mutex<Highest>,
     alarms: Alarms,
+    /// One checkpoint is taken in after the other, whoever asks for it.
+    turn: tokio::sync::Mutex<()>,
     /// Since when the registry has shown old checkpoints only.
     stale_since: Mutex<Option<Time>>,
     /// The first root document, while the log is empty.
@@ -206,18 +236,20 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Opens the replica in `dir` of the federation whose first root has the digest `pinned`,
-    /// and whose registry's log has the given origin.
+    /// Opens the replica in `dir` of the federation whose first root has the digest `pinned`. A
+    /// new one begins as a replica of the log `origin`.
     pub fn open(
         dir: &Path,
         origin: &str,
         pinned: Digest,
         disk: Disk,
     ) -> Result<Arc<Replica>, ReplicaError> {
-        let mut log = Log::open(&dir.join("log"), disk.clone(), origin)?;
+        let dir_of_log = dir.join("log");
+        let origin = Log::origin_in(&dir_of_log)?.unwrap_or_else(|| origin.to_owned());
+        let mut log = Log::open(&dir_of_log, disk.clone(), &origin)?;
         let highest = Highest::open(&dir.join("highest"), disk.clone())?;
         if let Some((checkpoint, note)) = highest.checkpoint()
-            && checkpoint.size == log.size()
+            && (checkpoint.size, &checkpoint.origin) == (log.size(), &log.checkpoint().origin)
             && log.unpublished().is_some()
         {
             log.publish(note)?;
@@ -236,6 +268,7 @@ impl Replica {
             index,
             highest: Mutex::new(highest),
             alarms: Alarms::open(dir, disk),
+            turn: tokio::sync::Mutex::default(),
             stale_since: Mutex::default(),
             first_root: Mutex::default(),
             standing: watch::Sender::new(standing),

@@ -170,6 +170,18 @@ impl WitnessHome {
     ) -> Result<Witness, HomeError> {
         let signer = Arc::new(keyfile::load(&self.key())?);
         let witness = Witness::open(&self.0.join("logs"), &config.name, signer, clock, disk)?;
+        self.tell(&witness, config, more)?;
+        Ok(witness)
+    }
+
+    /// Tells an open witness which logs to co-sign from now on, and no others: those of its
+    /// configuration and `more`.
+    pub fn tell(
+        &self,
+        witness: &Witness,
+        config: &WitnessConfig,
+        more: &[Watched],
+    ) -> Result<(), HomeError> {
         let mut logs = config.logs.clone();
         logs.extend_from_slice(more);
         if let Some(path) = &config.policy {
@@ -183,7 +195,12 @@ impl WitnessHome {
             let keys = same.map(|other| other.key.clone()).collect();
             witness.watch(&log.origin, keys)?;
         }
-        Ok(witness)
+        for origin in witness.origins() {
+            if !logs.iter().any(|log| log.origin == origin) {
+                witness.leave(&origin);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -125,7 +125,16 @@ impl Witness {
     /// The logs that it co-signs.
     pub fn origins(&self) -> Vec<String> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        logs.keys().cloned().collect()
+        let watched = logs.iter().filter(|(_, log)| !lock(log).keys.is_empty());
+        watched.map(|(origin, _)| origin.clone()).collect()
+    }
+
+    /// Co-signs a log no longer. What is known of it is kept, in case that it is told of it again.
+    pub fn leave(&self, origin: &str) {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = logs.get(origin) {
+            lock(log).keys.clear();
+        }
     }
 
     /// Co-signs the log `origin` from now on, whose checkpoints one of `keys` signs; what was
@@ -157,6 +166,9 @@ impl Witness {
             .log(&origin)
             .ok_or_else(|| Refusal::UnknownLog(origin.chars().take(80).collect()))?;
         let mut log = lock(&log);
+        if log.keys.is_empty() {
+            return Err(Refusal::UnknownLog(origin.chars().take(80).collect()).into());
+        }
         let next = request.judge(&log.keys, &log.seen).inspect_err(|_| {
             self.keep_fork(&log, &request);
         })?;

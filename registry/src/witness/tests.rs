@@ -285,3 +285,20 @@ fn a_log_s_new_key_is_trusted_for_the_same_history() {
     let unknown = unknown.replace(ORIGIN, "example.com/other");
     assert_eq!(refusal(&witness, unknown.as_bytes()).status(), 404);
 }
+
+#[test]
+fn a_log_that_was_left_is_unknown_and_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let witness = open(dir.path());
+    witness.add_checkpoint(&request(0, b"a", 4)).unwrap();
+    witness.leave(ORIGIN);
+    assert!(witness.origins().is_empty());
+    assert_eq!(refusal(&witness, &request(4, b"a", 8)).status(), 404);
+    assert_eq!(newest(&witness).unwrap().0, 4);
+    witness.watch(ORIGIN, vec![log_key()]).unwrap();
+    assert_eq!(
+        refusal(&witness, &request(0, b"b", 2)),
+        Refusal::Conflict(4)
+    );
+    witness.add_checkpoint(&request(4, b"a", 8)).unwrap();
+}

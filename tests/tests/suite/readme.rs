@@ -42,7 +42,10 @@ fn run_your_own_works_word_for_word() {
         "the README's section has {} blocks of sh",
         blocks.len()
     );
-    let mut script = blocks.join("\n");
+    // The page goes on where the README ends.
+    let lost = self::blocks(&file("deploy/lost-registry.md"), "", "sh");
+    assert_eq!(lost.len(), 3);
+    let mut script = [blocks, lost].concat().join("\n");
     // The README's ports may be in use here.
     for port in [7000, 7001, 7101, 7102, 7201, 7202] {
         let here = free_address().port().to_string();
@@ -109,6 +112,8 @@ fn run_your_own_works_word_for_word() {
         "VALID: land asked",
         "School buses 2026",
         "Transport Act, s. 12",
+        "/registry/2\n",
+        "continues   jingwei/my-land",
     ]);
     assert!(!ran.stdout.contains("INVALID"), "{ran}");
     assert!(
