@@ -46,6 +46,9 @@ const FOOTERS: usize = 256;
 /// How long a statement may take from here into this node's replica.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two attempts while the node goes over to another registry.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// A node cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -399,19 +402,21 @@ impl Node {
             )
             .advise("try again: the same statement is never entered twice")
         };
+        let log = self.log_name();
         let entering = async {
             loop {
                 let mut source = self.source.subscribe();
-                let log = self.log_name();
                 let entered = tokio::select! {
                     entered = self.enter_here(envelope) => entered,
                     Ok(()) = source.changed() => continue,
                 };
-                // The replica may have shown what another registry has at that place.
-                if entered.is_err() && log != self.log_name() {
-                    continue;
+                match entered {
+                    // The replica has gone over to another registry, and its address follows.
+                    Err(fault) if on_the_way(&fault) && log != self.log_name() => {
+                        let _ = tokio::time::timeout(PAUSE, source.changed()).await;
+                    }
+                    entered => return entered,
                 }
-                return entered;
             }
         };
         tokio::select! {
@@ -430,6 +435,7 @@ impl Node {
     async fn enter_here(&self, envelope: &Envelope) -> Result<u64, Fault> {
         let accepted = self.submitter()?.submit(envelope).await?;
         let index = accepted.index;
+        tracing::debug!(index, "acknowledged");
         self.replica.reached(index).await;
         match self.replica.log().envelope(index) {
             Ok(entry) if entry == envelope.to_bytes() => Ok(index),
@@ -496,6 +502,14 @@ impl Node {
             })
             .collect()
     }
+}
+
+/// Whether a statement may have been lost between here and the registry, or in its log.
+fn on_the_way(fault: &Fault) -> bool {
+    matches!(
+        fault.blame,
+        Blame::Unavailable | Blame::Cancelled | Blame::Internal | Blame::Unverified
+    )
 }
 
 /// Why a registry is not followed.

@@ -30,7 +30,7 @@ use crate::disk::{DirLock, Disk, LockError};
 use crate::index::{Index, IndexError};
 use crate::keyfile::{self, KeyFileError};
 use crate::keyring::Ring;
-use crate::log::{Entry, Log, LogError, LogReader};
+use crate::log::{Entry, Log, LogError, LogReader, Stored};
 pub use crate::paths::Paths;
 use crate::quota::SubmitLimits;
 use crate::sequencer::{LogKeys, Sequencer};
@@ -326,16 +326,20 @@ pub fn first_root(paths: &Paths) -> Result<(Digest, String), OpenError> {
     Ok((root.digest, root.origin))
 }
 
-/// The root document that the log began with under its name: the first one, or the one by which
-/// this registry has taken over.
+/// The root document that is about this log as far as its own bytes tell without an index: the first
+/// one, or after a take-over the newest one.
 pub fn first_record(paths: &Paths) -> Result<RootRecord, OpenError> {
     let root = read_root(paths)?;
     if root.record.registry.origin == root.origin {
         return Ok(root.record);
     }
-    let log = LogReader::committed(paths.log_storage()?)?;
-    for index in (0..log.size()).rev() {
-        let record = root_record(index, &log.envelope(index)?);
+    let log = Stored::open(paths.log_storage()?)?;
+    for index in (0..log.as_ref().map_or(0, |log| log.checkpoint().size)).rev() {
+        let entry = log.as_ref().map(|log| log.entries(index..index + 1));
+        let envelope = entry
+            .transpose()?
+            .and_then(|mut entry| entry.pop()?.envelope);
+        let record = envelope.and_then(|envelope| root_record(index, &envelope));
         if let Some(record) = record.filter(|record| record.registry.origin == root.origin) {
             return Ok(record);
         }

@@ -1,5 +1,7 @@
 //! Agencies without nodes: keys held by the test, and statements signed with them.
 
+use std::path::Path;
+
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, FederationId};
@@ -39,6 +41,11 @@ impl Agent {
 
     /// Its enrolment, signed by the registry's root keys.
     pub fn enrolment(&self, registry: &Registry) -> Envelope {
+        self.enrolment_by(&registry.dir.join("root-keys"))
+    }
+
+    /// Its enrolment, signed by the root keys in a directory.
+    pub fn enrolment_by(&self, root_keys: &Path) -> Envelope {
         let profile = Profile {
             id: self.id.clone(),
             name: format!("Agency {}", self.id),
@@ -50,8 +57,7 @@ impl Agent {
         let proposal = Proposal::parse(&proposal.to_bytes()).expect("it was just made");
         let keys: Vec<SecretKey> = (1..=2)
             .map(|n| {
-                keyfile::load(&registry.dir.join(format!("root-keys/{n}.pem")))
-                    .expect("init makes root keys")
+                keyfile::load(&root_keys.join(format!("{n}.pem"))).expect("init makes root keys")
             })
             .collect();
         let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();

@@ -25,7 +25,7 @@ pub struct Registry {
     /// The federation's id.
     pub federation: String,
     /// What its programs find in their environment.
-    environment: Vec<(String, String)>,
+    pub environment: Vec<(String, String)>,
     child: Option<Child>,
 }
 

@@ -66,6 +66,9 @@ pub struct Arguments {
     /// them again
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     give_up: u64,
+    /// Go on though so few witnesses are heard that nobody can say how many entries are missing
+    #[arg(long)]
+    without_witnesses: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -84,7 +87,7 @@ fn begin(arguments: &Arguments, from: &Path) -> Result<(), Fault> {
     let replica = Replica::open(from)?;
     let (paths, config) = arguments.place.read()?;
     let copied = replica.copy_to(&paths, Disk::new())?;
-    let acknowledged = acknowledged(arguments, &replica, &copied, &witnesses)?;
+    let acknowledged = acknowledged(arguments, &copied, &witnesses)?;
     let missing = acknowledged.saturating_sub(copied.continues.size);
     complete_or_given_up(arguments.give_up, missing)?;
     let next = next_root(arguments, &copied, &witnesses);
@@ -169,16 +172,13 @@ fn next_root(arguments: &Arguments, copied: &Copied, witnesses: &[(NoteKey, Url)
 /// How many entries the lost log may have acknowledged, by what witnesses and nodes show of it.
 fn acknowledged(
     arguments: &Arguments,
-    replica: &Replica,
     copied: &Copied,
     witnesses: &[(NoteKey, Url)],
 ) -> Result<u64, Fault> {
     let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
-    let mut heard = Heard::new(&copied.root, replica.log());
-    let own = replica.log().checkpoint_note().map_err(failed)?;
-    heard.take("the replica", &own)?;
-    if let Some(highest) = replica.highest() {
-        heard.take("the replica's highest checkpoint", highest)?;
+    let mut heard = Heard::new(&copied.root, &copied.log);
+    for note in &copied.shown {
+        heard.take("the replica", note)?;
     }
     for place in &arguments.checkpoint {
         let note = match Url::parse(place) {
@@ -194,18 +194,17 @@ fn acknowledged(
     for (key, url) in witnesses.iter().filter(|(key, _)| named(key)) {
         let origin = &copied.continues.origin;
         match runtime.block_on(heard::of_witness(url, origin)) {
-            Ok(note) => heard.take(key.name(), &note)?,
+            Ok(note) => heard.answer(key.name(), &note)?,
             Err(error) => say!("not heard   {}: {error}", key.name()),
         }
     }
-    if heard.is_unsure() {
-        say!(
-            "not sure    how long the lost log was, without {}",
-            heard.silent().join(", ")
-        );
-        say!(
-            "            ask them with --witness, and other nodes for replica/highest (--checkpoint)"
-        );
+    if heard.is_unsure() && !arguments.without_witnesses {
+        let silent = heard.silent().join(", ");
+        return Err(Fault::new(
+            Blame::Refused,
+            format!("nobody can say how long the lost log was, without {silent}"),
+        )
+        .advise("name them and their addresses with --witness, or what they hold with --checkpoint; if they are lost too, add --without-witnesses"));
     }
     Ok(heard.acknowledged())
 }

@@ -86,6 +86,7 @@ mod highest;
 mod reader;
 mod shown;
 mod storage;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -98,6 +99,7 @@ use reader::Head;
 pub use reader::{Items, LogReader};
 use shown::{CHECKPOINT, Shown};
 pub use storage::{Bucket, File, Local, Objects, Patience, Storage, StorageUrl};
+pub use stored::Stored;
 use tiles::{Plan, Tail};
 
 /// One entry to append.

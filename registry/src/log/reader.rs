@@ -70,18 +70,6 @@ impl LogReader {
         Ok(LogReader::new(storage, head))
     }
 
-    /// As [`LogReader::of`], up to the newest commit, whether or not it is published.
-    pub fn committed(storage: Arc<dyn Storage>) -> Result<LogReader, LogError> {
-        let Some(commit) = Commits::new(storage.clone()).newest()? else {
-            return LogReader::of(storage);
-        };
-        let head = Head {
-            checkpoint: commit.checkpoint(),
-            note: Some(commit.note),
-        };
-        Ok(LogReader::new(storage, head))
-    }
-
     /// The first entry's envelope, read without knowing the log's origin: it may be the root
     /// document, which says what the origin is. Also found where the first commit was cut off
     /// before its bundle was written.

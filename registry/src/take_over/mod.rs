@@ -14,6 +14,7 @@
 //! it. [`heard`] finds out from what witnesses and nodes have seen how much that is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_proto::digest::Digest;
@@ -29,7 +30,7 @@ use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index};
 use crate::keyfile::{self, TlsIdentity};
 use crate::keyring::Ring;
-use crate::log::{Entry, Log, LogReader};
+use crate::log::{Entry, Local, Log, LogReader, Stored};
 use crate::paths::Paths;
 use crate::registry::audit;
 use crate::sequencer::{KeyRing as _, from_rejection};
@@ -39,11 +40,12 @@ pub mod heard;
 /// Entries that are copied in one commit.
 const CHUNK: u64 = 4_096;
 
-/// A replica of the lost log.
+/// A replica of the lost log, with all that it has stored: a node that was stopped on its way to a
+/// signed checkpoint has seen that its entries lead there, and shows them later.
 pub struct Replica {
-    log: LogReader,
-    /// The highest checkpoint that its node has verified, if it says so.
-    highest: Option<String>,
+    log: Stored,
+    /// The checkpoints that its node has verified: the one that it shows, and the highest.
+    notes: Vec<String>,
 }
 
 /// A new log with the replica's entries, which nobody has signed yet.
@@ -54,8 +56,12 @@ pub struct Copied {
     pub registry: RegistryKeys,
     /// What it goes on from.
     pub continues: Continues,
-    /// When the replica's checkpoint was co-signed.
+    /// When the replica's newest checkpoint was co-signed.
     pub dated: Time,
+    /// The replica's checkpoints that count.
+    pub shown: Vec<String>,
+    /// The copied entries.
+    pub log: LogReader,
 }
 
 fn internal(error: impl std::fmt::Display) -> Fault {
@@ -72,28 +78,24 @@ impl Replica {
             Fault::new(Blame::WrongUse, message)
                 .advise("name a node's directory with --from, or a copy of what it has in replica/")
         })?;
-        let log = LogReader::open(&place.join("log")).map_err(internal)?;
-        if log.size() == 0 {
+        let log = Stored::open(Arc::new(Local::reader(&place.join("log")))).map_err(internal)?;
+        let log = log.ok_or_else(|| {
             let message = format!("the replica in {} is empty", place.display());
-            return Err(Fault::new(Blame::WrongUse, message));
-        }
-        let highest = std::fs::read_to_string(place.join("highest")).ok();
-        Ok(Replica { log, highest })
-    }
-
-    /// Its entries.
-    pub fn log(&self) -> &LogReader {
-        &self.log
-    }
-
-    /// What its node has verified, which may be more than it has stored.
-    pub fn highest(&self) -> Option<&str> {
-        self.highest.as_deref()
+            Fault::new(Blame::WrongUse, message)
+        })?;
+        let notes = [place.join("log").join("checkpoint"), place.join("highest")];
+        let notes = notes
+            .iter()
+            .filter_map(|file| std::fs::read_to_string(file).ok());
+        Ok(Replica {
+            log,
+            notes: notes.collect(),
+        })
     }
 
     /// Copies it into a new registry at `paths`, with keys of its own.
     pub fn copy_to(&self, paths: &Paths, disk: Disk) -> Result<Copied, Fault> {
-        let before = self.log.checkpoint();
+        let before = self.log.checkpoint().clone();
         let origin = next_origin(&before.origin)?;
         keyfile::create_private_dir(paths.dir()).map_err(internal)?;
         keyfile::create_private_dir(&paths.keys()).map_err(internal)?;
@@ -105,24 +107,21 @@ impl Replica {
         self.begun_here(paths, &log)?;
         while log.size() < before.size {
             let range = log.size()..before.size.min(log.size() + CHUNK);
-            let leaves = self.log.leaves(range.clone()).map_err(internal)?;
-            let envelopes = self.log.envelopes(range).map_err(internal)?;
-            let entries = leaves.zip(envelopes).map(|(leaf, envelope)| {
-                let (leaf, envelope) = (leaf?, Some(envelope?));
-                Ok(Entry { leaf, envelope })
-            });
-            let entries: Result<Vec<Entry>, crate::log::LogError> = entries.collect();
+            let entries = self.log.entries(range).map_err(internal)?;
             let seal = |own: &Checkpoint| own.sign(&log_key).map(|note| note.to_string());
-            log.append(&entries.map_err(internal)?, seal)
-                .map_err(internal)?;
+            log.append(&entries, seal).map_err(internal)?;
         }
         audit(&log.committed()).map_err(internal)?;
         let tree = log.checkpoint().root;
         if tree != before.root {
-            return Err(unverified("its entries do not yield its checkpoint"));
+            return Err(unverified(
+                "its entries, as they are copied, do not yield its root",
+            ));
         }
         let index = Index::open(&paths.index(), &log.committed()).map_err(internal)?;
-        let (root, dated) = self.verified(&index)?;
+        let root = index.root().map_err(internal)?;
+        let root = root.ok_or_else(|| unverified("it does not begin with a root document"))?;
+        let (shown, dated) = self.verified(&root, &log.committed())?;
         Ok(Copied {
             registry: RegistryKeys {
                 origin,
@@ -137,38 +136,51 @@ impl Replica {
             },
             root,
             dated,
+            shown,
+            log: log.committed(),
         })
     }
 
     /// Whether what stands at `paths` already is the beginning of this.
     fn begun_here(&self, paths: &Paths, log: &Log) -> Result<(), Fault> {
         let dir = paths.dir().display();
-        if log.size() > self.log.size() {
+        let size = self.log.checkpoint().size;
+        if log.size() > size {
             let message = format!(
-                "{dir} holds {} entries already, and this replica {}",
-                log.size(),
-                self.log.size()
+                "{dir} holds {} entries already, and this replica {size}",
+                log.size()
             );
             return Err(Fault::new(Blame::WrongUse, message)
                 .advise("if the take-over is complete there, serve it; else take the longer replica, or another --dir"));
         }
         let here = log.checkpoint();
-        if here.size > 0 && self.log.root_at(here.size).map_err(internal)? != here.root {
+        let begins = self.log.root_at(here.size);
+        if here.size > 0 && begins.is_some_and(|root| root != here.root) {
             let message = format!("{dir} holds the beginning of another log");
             return Err(Fault::new(Blame::WrongUse, message).advise("choose another --dir"));
         }
         Ok(())
     }
 
-    /// The root in force after the copied entries, which has to have signed the checkpoint.
-    fn verified(&self, index: &Index) -> Result<(RootRecord, Time), Fault> {
-        let root = index.root().map_err(internal)?;
-        let root = root.ok_or_else(|| unverified("it does not begin with a root document"))?;
-        let note = self.log.checkpoint_note().map_err(internal)?;
-        let (_, dated) = CheckpointKeys::of_root(&root)
-            .verify(&note)
-            .map_err(|error| unverified(&format!("its checkpoint does not verify: {error}")))?;
-        Ok((root, dated))
+    /// Its checkpoints that the root in force has to do with, and the newest date of them. What they
+    /// say of the copied entries has to be so.
+    fn verified(&self, root: &RootRecord, log: &LogReader) -> Result<(Vec<String>, Time), Fault> {
+        let keys = CheckpointKeys::of_root(root);
+        let mut shown = Vec::new();
+        let mut newest = None;
+        for note in &self.notes {
+            let Ok((checkpoint, dated)) = keys.verify(note) else {
+                continue;
+            };
+            let here = checkpoint.size <= log.size();
+            if here && log.root_at(checkpoint.size).map_err(internal)? != checkpoint.root {
+                return Err(unverified("its checkpoint is of other entries"));
+            }
+            shown.push(note.clone());
+            newest = newest.max(Some(dated));
+        }
+        let dated = newest.ok_or_else(|| unverified("its checkpoint does not verify"))?;
+        Ok((shown, dated))
     }
 }
 
@@ -177,7 +189,7 @@ fn unverified(reason: &str) -> Fault {
         Blame::Unverified,
         format!("the replica is damaged: {reason}"),
     )
-    .advise("take another agency's replica")
+    .advise("take another agency's replica, and another --dir")
 }
 
 /// The name of the registry's next log: `jingwei/<federation>/registry/<n+1>`.

@@ -5,16 +5,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::key::{SecretKey, Signer};
+use jingwei_proto::leaf::leaf;
+use jingwei_proto::statement::Continues;
+use jingwei_registry::clock;
+use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::Blame;
+use jingwei_registry::found::sign_together;
+use jingwei_registry::keyfile;
+use jingwei_registry::log::{Entry, Log};
+use jingwei_registry::registry::Paths;
+use jingwei_registry::sequencer::LogKeys;
 use jingwei_registry::submit::Submitter;
+use jingwei_registry::take_over::Replica;
+use jingwei_tests::keyring::Agent;
 use jingwei_tests::local::runtime;
 use jingwei_tests::node::PLACES;
-use jingwei_tests::programs::{command, copy_dir};
+use jingwei_tests::programs::{command, copy_dir, eventually, free_address};
 use jingwei_tests::reading::{LogFiles, parse_checkpoint};
+use jingwei_tests::s3::S3;
 use jingwei_tests::{Federation, Node, Ran, Registry, Witnessed};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::take_over_crash::proposed;
 
 const STATEMENTS: usize = 600;
 /// Statements on their way at once.
@@ -212,6 +228,11 @@ fn a_registry_that_is_lost_under_load_is_taken_over_and_no_acknowledged_entry_is
     let long = Ran::run(&mut take_over(&asker, &new, &texts(&options))).expect_code(4);
     let number = |ran: &Ran| given_up(ran).parse::<u64>().unwrap();
     assert!(number(&long) > 0 && number(&short) > number(&long));
+    // Where the witnesses are not asked, nobody knows.
+    let unasked = signed_by(&drill.safe, 2);
+    Ran::run(&mut take_over(&asker, &new, &texts(&unasked)))
+        .expect_code(4)
+        .complains(&["w1.example", "--without-witnesses"]);
     // The wrong number is no decision, and one key is not two.
     let with = |keys: usize, missing: &str| {
         let mut options = drill.options(keys);
@@ -312,6 +333,18 @@ impl Drill {
         for evidence in ["before.evidence", "after.evidence"] {
             verify(&self.asker.work.join(evidence), &self.all.registry).ok();
         }
+        // And for tools that know nothing of Jingwei.
+        let mut export = command("jingwei");
+        export.current_dir(&self.asker.work);
+        export.args([
+            "evidence",
+            "export",
+            "after.evidence",
+            "--sigstore",
+            "bundles",
+        ]);
+        export.args(["--root", &self.all.registry.fingerprint]);
+        Ran::run(&mut export).ok().prints(&["trusted-root.json"]);
     }
 
     /// Who joins now reads the whole log, the take-over in the middle of it.
@@ -450,6 +483,189 @@ fn a_take_over_that_leaves_entries_out_is_refused_by_who_has_them() {
 }
 
 #[test]
+fn a_registry_that_takes_over_at_the_same_address_is_followed_at_once() {
+    let unequal = Unequal::new();
+    let dir = unequal.place("new");
+    let keys = signed_by(&unequal.safe, 2);
+    Ran::run(&mut take_over(&unequal.a.dir, &dir, &texts(&keys))).ok();
+    let mut registry = unequal.federation.registry.successor(&dir);
+    registry.address = unequal.federation.registry.address;
+    registry.start();
+    let size = LogFiles::read(&dir.join("log")).size();
+    unequal.a.until_entry(size - 1);
+    unequal
+        .a
+        .publish_places("aa", "third", "unconditional", PLACES);
+    unequal.a.run(&["doctor", "--wait", "60"]).ok();
+    assert!(origin_of(&unequal.a.dir).ends_with("/registry/2"));
+    // `join` again changes nothing, and says what does.
+    let elsewhere = "http://127.0.0.1:9";
+    let join = ["join", elsewhere, "--root", &registry.fingerprint];
+    unequal
+        .b
+        .run(&join)
+        .ok()
+        .prints(&["jingwei follow http://127.0.0.1:9"]);
+}
+
+#[test]
+fn the_new_log_may_be_in_a_bucket() {
+    let unequal = Unequal::new();
+    let (s3, dir) = (S3::start(), unequal.place("new"));
+    let mut environment = s3.environment();
+    environment.push(("JINGWEI_REGISTRY_STORAGE".into(), S3::url("log")));
+    let keys = signed_by(&unequal.safe, 2);
+    let mut command = take_over(&unequal.a.dir, &dir, &texts(&keys));
+    Ran::run(command.envs(environment.iter().cloned())).ok();
+    let mut registry = unequal.federation.registry.successor(&dir);
+    registry.environment = environment;
+    registry.start();
+    unequal.a.run(&["follow", &registry.url()]).ok();
+    unequal
+        .a
+        .publish_places("aa", "third", "unconditional", PLACES);
+    assert!(!dir.join("log").exists());
+    let log = LogFiles::read(&s3.files("log"));
+    assert_eq!(
+        log.size(),
+        LogFiles::read(&unequal.a.dir.join("replica/log")).size()
+    );
+}
+
+#[test]
+fn a_node_that_is_a_witness_co_signs_the_new_log() {
+    let unequal = Unequal::new();
+    let (dir, listen) = (unequal.place("new"), free_address());
+    let mut node = unequal.a;
+    node.stop();
+    let set = |node: &mut Node, name: &str, value: &str| {
+        node.settings
+            .push((format!("JINGWEI_NODE_WITNESS_{name}"), value.to_owned()));
+    };
+    set(&mut node, "LISTEN", &listen.to_string());
+    node.start();
+    let key = node.status().unwrap().witness;
+    let mut options = signed_by(&unequal.safe, 2);
+    options.extend(["--witness".into(), key, format!("http://{listen}")]);
+    options.extend(["--quorum".into(), "1".into()]);
+    Ran::run(&mut take_over(&node.dir, &dir, &texts(&options))).ok();
+    let mut registry = unequal.federation.registry.successor(&dir);
+    let policy = registry.run(&["policy", "--dir", path(&dir)]).ok();
+    let log = policy
+        .stdout
+        .lines()
+        .find_map(|line| line.strip_prefix("log "));
+    // Until it can follow, it has to be told.
+    node.stop();
+    set(&mut node, "LOGS", log.expect("a policy names the log"));
+    node.start();
+    registry.start();
+    eventually("the node has co-signed", || {
+        node.run(&["follow", &registry.url()]).code == 0
+    });
+    // From then on it knows by itself.
+    node.stop();
+    node.settings.pop();
+    node.start();
+    node.publish_places("aa", "third", "unconditional", PLACES);
+    node.run(&["doctor", "--wait", "60"])
+        .ok()
+        .prints(&["co-signed"]);
+}
+
+/// A registry in `dir` that `take-over` would not have made: the first entries of the replica, then
+/// `more`, and a root that says to continue what `claim` makes of the truth.
+fn forged(
+    unequal: &Unequal,
+    from: &Node,
+    dir: &Path,
+    more: &[Envelope],
+    claim: impl Fn(&mut Continues),
+) -> Registry {
+    let paths = Paths::new(dir);
+    let replica = Replica::open(&from.dir).unwrap();
+    let mut copied = replica.copy_to(&paths, Disk::new()).unwrap();
+    let keys: Vec<SecretKey> = (1..=2)
+        .map(|n| keyfile::load(&unequal.safe.join(format!("{n}.pem"))).unwrap())
+        .collect();
+    let mut log = paths
+        .open_log(Disk::new(), &copied.registry.origin)
+        .unwrap();
+    let own = |name: &str| keyfile::load(&dir.join("keys").join(name)).unwrap();
+    let sealing = LogKeys {
+        origin: copied.registry.origin.clone(),
+        log: own("log.pem"),
+        cosigner: own("cosigner.pem"),
+    };
+    let enter = |log: &mut Log, envelope: &Envelope, signer: &SecretKey| {
+        let entry = Entry {
+            leaf: leaf(envelope, signer.public()),
+            envelope: Some(envelope.to_bytes()),
+        };
+        log.append(&[entry], |own| sealing.sign(own, 0, &clock::system()))
+            .unwrap();
+    };
+    for envelope in more {
+        enter(&mut log, envelope, &keys[0]);
+    }
+    copied.continues.size = log.size();
+    copied.continues.root = log.checkpoint().root;
+    claim(&mut copied.continues);
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+    let envelope = sign_together(&proposed(&copied), &signers, 2);
+    enter(&mut log, &envelope, &keys[0]);
+    log.publish_sealed().unwrap();
+    drop(log);
+    let mut registry = unequal.federation.registry.successor(dir);
+    registry.start();
+    registry
+}
+
+#[test]
+fn root_keys_cannot_rewrite_what_nodes_have_verified() {
+    let unequal = Unequal::new();
+    // Another last entry than the one that `a` has: an agency of the keepers' own.
+    let agent = Agent::new(&unequal.federation.registry, "zz", 9);
+    let enrolment = agent.enrolment_by(&unequal.safe);
+    let other = unequal.place("other");
+    let registry = forged(&unequal, &unequal.b, &other, &[enrolment], |_| {});
+    let before = unequal.a.status().unwrap();
+    unequal
+        .a
+        .run(&["follow", &registry.url()])
+        .expect_code(3)
+        .complains(&["another history"]);
+    unequal.a.until("alarmed", |status| {
+        status
+            .alarms
+            .iter()
+            .any(|alarm| alarm.contains("two-histories"))
+    });
+    // The true entries under a false hash: for one who has them all, and for one who has not.
+    for (node, place) in [(&unequal.a, "false-a"), (&unequal.b, "false-b")] {
+        let lie = |before: &mut Continues| before.root = Digest::of(b"something else");
+        let registry = forged(&unequal, &unequal.a, &unequal.place(place), &[], lie);
+        node.run(&["follow", &registry.url()]).expect_code(3);
+        let newcomer = Node::new(unequal.federation.dir.path(), &format!("to-{place}"));
+        newcomer.init("nn", 1, "test@1:A", &[]).ok();
+        let join = ["join", &registry.url(), "--root", &registry.fingerprint];
+        newcomer.run(&join).expect_code(3);
+    }
+    let after = unequal.a.status().unwrap();
+    assert_eq!(
+        (after.log_size, after.registry),
+        (before.log_size, before.registry)
+    );
+    assert!(origin_of(&unequal.a.dir).ends_with("/registry/1"));
+    assert!(origin_of(&unequal.b.dir).ends_with("/registry/1"));
+    // The honest one is followed by both.
+    let honest = unequal.taken_over(&unequal.a, "honest");
+    for node in [&unequal.a, &unequal.b] {
+        node.run(&["follow", &honest.url()]).ok();
+    }
+}
+
+#[test]
 fn entries_that_were_seen_signed_and_are_nowhere_are_given_up_by_decision() {
     let unequal = Unequal::new();
     let highest = |node: &Node| node.dir.join("replica/highest");
@@ -567,9 +783,38 @@ fn keepers_sign_a_take_over_at_their_own_machines_and_only_their_own_federation_
     newcomer
         .run(&["join", &url, "--root", &registry.fingerprint])
         .ok();
+    // The keepers' other commands work there as they did before.
+    let address = registry.address.to_string();
+    let proposal = newcomer.proposal("nn");
+    let enrol = [
+        "enrol",
+        "--dir",
+        path(&dir),
+        "--registry",
+        &address,
+        path(&proposal),
+    ];
+    run(&[&enrol[..], &texts(&signed_by(&unequal.safe, 2))].concat()).ok();
+    let there = ["--dir", path(&dir), "--registry", &address];
+    let propose = ["root", "propose", "--new-registry-keys", "--yes"];
+    run(&[&propose[..], &there, &texts(&signed_by(&unequal.safe, 2))].concat()).ok();
+    run(&[&["status"][..], &there].concat())
+        .ok()
+        .prints(&["/registry/2"]);
+    run(&[&["root", "show"][..], &there].concat())
+        .ok()
+        .prints(&["version     3"]);
+    registry.stop();
+    registry.start();
+    let latest = Node::new(unequal.federation.dir.path(), "latest");
+    latest.init("ll", 1, "test@1:A", &[]).ok();
+    latest
+        .run(&["join", &url, "--root", &registry.fingerprint])
+        .ok();
+    unequal.a.run(&["doctor", "--wait", "60"]).ok();
     registry.kill9();
-    let again = unequal.taken_over(&newcomer, "again");
-    for node in [&unequal.a, &newcomer, &unequal.b] {
+    let again = unequal.taken_over(&latest, "again");
+    for node in [&unequal.a, &newcomer, &latest, &unequal.b] {
         node.run(&["follow", &again.url()])
             .ok()
             .prints(&["registry/3"]);

@@ -14,7 +14,7 @@ use jingwei_registry::disk::faults::{FailAt, Failure};
 use jingwei_registry::found::sign_together;
 use jingwei_registry::keyfile;
 use jingwei_registry::registry::Paths;
-use jingwei_registry::replica::Replica;
+use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::source::Source;
 use jingwei_registry::take_over;
 use jingwei_tests::local::runtime;
@@ -51,7 +51,7 @@ fn a_take_over_survives_kill_9_at_the_registry_and_at_nodes() {
         assert_eq!(replica.size(), log.size());
         assert_eq!(replica.root_at(log.size()), log.root_at(log.size()));
     }
-    // A node that is killed while it goes over, and one that finds the new registry at the address.
+    // A running node that is killed while it goes over.
     let mut node = unequal.b;
     node.start();
     let mut follow = node.command(&["follow", &registry.url()]);
@@ -85,6 +85,31 @@ fn killed(mut command: Command, milliseconds: u64) {
 
 const FAILURES: [Failure; 3] = [Failure::Once, Failure::FromThenOn, Failure::Persisted];
 
+/// Tries again as long as a directory is locked: a process that another test is starting shares this
+/// one's locks for a moment, also those that were let go of.
+fn unshared<T>(mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    loop {
+        match attempt() {
+            Err(reason) if reason.contains("in use by this process") => std::thread::yield_now(),
+            done => return done,
+        }
+    }
+}
+
+/// What comes of it if the disk fails at one step.
+fn failing<T>(
+    step: u64,
+    failure: Failure,
+    attempt: impl Fn(Disk) -> Result<T, String>,
+) -> (Arc<FailAt>, Result<T, String>) {
+    let mut faults = Arc::new(FailAt::new(step, failure));
+    let result = unshared(|| {
+        faults = Arc::new(FailAt::new(step, failure));
+        attempt(Disk::with_faults(faults.clone()))
+    });
+    (faults, result)
+}
+
 /// What fails at one step, whichever it is, is complete after the next start.
 #[test]
 fn a_node_goes_over_whichever_step_of_its_disk_fails() {
@@ -104,8 +129,7 @@ fn a_node_goes_over_whichever_step_of_its_disk_fails() {
         for step in 1.. {
             let dir = unequal.place(&format!("{failure:?}-{step}"));
             copy_dir(&unequal.b.dir.join("replica"), &dir);
-            let faults = Arc::new(FailAt::new(step, failure));
-            let broken = advance(&dir, Disk::with_faults(faults.clone()));
+            let (faults, broken) = failing(step, failure, |disk| advance(&dir, disk));
             if !faults.reached(step) {
                 broken.unwrap();
                 assert!(step > 20, "only {step} steps were seen");
@@ -114,14 +138,80 @@ fn a_node_goes_over_whichever_step_of_its_disk_fails() {
             let shown = LogFiles::read(&dir.join("log"));
             let old = shown.origin == before.origin && shown.size() == before.size();
             assert!(old || (&shown.origin, shown.size()) == (&log.origin, log.size()));
-            advance(&dir, Disk::new())
-                .unwrap_or_else(|error| panic!("{failure:?} {step}: {error}"));
+            let again = unshared(|| advance(&dir, Disk::new()));
+            again.unwrap_or_else(|error| panic!("{failure:?} {step}: {error}"));
             let shown = LogFiles::read(&dir.join("log"));
             assert_eq!((&shown.origin, shown.size()), (&log.origin, log.size()));
             assert_eq!(shown.root_at(log.size()), log.root_at(log.size()));
             std::fs::remove_dir_all(&dir).unwrap();
         }
     }
+}
+
+/// A node that was killed on its way to a signed checkpoint holds entries that it does not show yet.
+#[test]
+fn entries_that_are_stored_and_not_shown_yet_are_not_left_out_either() {
+    let unequal = Unequal::new();
+    let registry = unequal.taken_over(&unequal.b, "short");
+    let dir = unequal.place("on-the-way");
+    copy_dir(&unequal.a.dir.join("replica"), &dir);
+    let behind = unequal.b.dir.join("replica");
+    for file in ["highest", "log/checkpoint"] {
+        std::fs::copy(behind.join(file), dir.join(file)).unwrap();
+    }
+    std::fs::remove_dir_all(dir.join("index")).unwrap();
+    let shown = LogFiles::read(&dir.join("log"));
+    let replica = Replica::open(&dir, &shown.origin, registry.root(), Disk::new()).unwrap();
+    assert_eq!(replica.log().size(), shown.size());
+    let source = Source::new(&registry.url()).unwrap();
+    let clock = clock::system();
+    let advanced = runtime().block_on(replica.advance(&source, Duration::ZERO, &clock));
+    let Err(ReplicaError::Misbehaviour(Misbehaviour::ShortTakeOver {
+        after, verified, ..
+    })) = advanced
+    else {
+        panic!("{advanced:?}");
+    };
+    assert_eq!((after, verified), (shown.size(), shown.size() + 1));
+}
+
+/// Whichever step a node was killed at, all that it has committed is taken over.
+#[test]
+fn a_replica_is_taken_over_as_its_node_left_it() {
+    let unequal = Unequal::new();
+    let registry = unequal.taken_over(&unequal.a, "new");
+    let log = LogFiles::read(&registry.dir.join("log"));
+    let source = Source::new(&registry.url()).unwrap();
+    let clock = clock::system();
+    let mut sizes = Vec::new();
+    for step in 1.. {
+        let node = unequal.place(&format!("node-{step}"));
+        let dir = node.join("replica");
+        let (faults, _) = failing(step, Failure::FromThenOn, |disk| {
+            let _ = std::fs::remove_dir_all(&node);
+            copy_dir(&unequal.b.dir.join("replica"), &dir);
+            let replica = Replica::open(&dir, &log.origin, registry.root(), disk);
+            let replica = replica.map_err(|error| error.to_string())?;
+            let advanced = runtime().block_on(replica.advance(&source, Duration::ZERO, &clock));
+            advanced.map_err(|error| error.to_string())
+        });
+        if !faults.reached(step) {
+            break;
+        }
+        let paths = Paths::new(&unequal.place(&format!("again-{step}")));
+        let copied = unshared(|| {
+            let replica = take_over::Replica::open(&node).map_err(|fault| fault.to_string())?;
+            let copied = replica.copy_to(&paths, Disk::new());
+            copied.map_err(|fault| fault.to_string())
+        });
+        let copied = copied.unwrap_or_else(|fault| panic!("{step}: {fault}"));
+        let size = copied.continues.size;
+        assert_eq!(copied.continues.root, log.root_at(size));
+        sizes.push(size);
+    }
+    // Before the commit it is the old log, and after it the new one.
+    assert!(sizes.is_sorted());
+    assert!(sizes.first() < sizes.last() && sizes.last() == Some(&log.size()));
 }
 
 #[test]
@@ -144,21 +234,20 @@ fn a_registry_is_taken_over_whichever_step_of_its_disk_fails() {
         for step in 1.. {
             let dir = unequal.place(&format!("{failure:?}-{step}"));
             let paths = Paths::new(&dir);
-            let faults = Arc::new(FailAt::new(step, failure));
-            let broken = whole(&paths, Disk::with_faults(faults.clone()));
+            let (faults, broken) = failing(step, failure, |disk| whole(&paths, disk));
             if !faults.reached(step) {
                 broken.unwrap();
                 assert!(step > 20, "only {step} steps were seen");
                 break;
             }
-            let again = whole(&paths, Disk::new());
+            let again = unshared(|| whole(&paths, Disk::new()));
             if let Err(reason) = again {
                 // The root is in, and was not shown: that is done when it is served.
                 assert!(reason.contains("complete there, serve it"), "{reason}");
+                let mut registry = unequal.federation.registry.successor(&dir);
+                registry.start();
+                registry.kill9();
             }
-            let mut registry = unequal.federation.registry.successor(&dir);
-            registry.start();
-            registry.kill9();
             let log = LogFiles::read(&dir.join("log"));
             let held = LogFiles::read(&unequal.a.dir.join("replica/log"));
             assert_eq!(log.size(), held.size() + 1, "{failure:?} {step}");
@@ -168,7 +257,8 @@ fn a_registry_is_taken_over_whichever_step_of_its_disk_fails() {
     }
 }
 
-fn proposed(copied: &take_over::Copied) -> Statement {
+/// What `take-over` proposes to the keepers of the root keys.
+pub(crate) fn proposed(copied: &take_over::Copied) -> Statement {
     let root = &copied.root;
     Statement {
         head: Head {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jingwei_tests::node::PLACES;
-use jingwei_tests::programs::{copy_dir, eventually};
+use jingwei_tests::programs::copy_dir;
 use jingwei_tests::reading::{LogFiles, parse_checkpoint};
 use jingwei_tests::{Federation, Node, Ran};
 
@@ -79,7 +79,15 @@ fn begun(node: &Node, arguments: &[&str]) -> Child {
 #[test]
 fn what_only_the_lost_registry_had_is_entered_again_by_those_who_signed_it() {
     let mut federation = Federation::start();
-    let node = federation.node("a", &["aa", "bb", "cc"]);
+    let agencies = ["aa", "bb", "cc"];
+    let mut node = federation.joined("a", &agencies);
+    for agency in agencies {
+        federation.registry.enrol(&node.proposal(agency)).ok();
+    }
+    let filter = ("JINGWEI_NODE_LOG_FILTER", "info,jingwei::node=debug");
+    node.settings.push((filter.0.into(), filter.1.into()));
+    node.start();
+    node.until_announced();
     let child = federation.joined_below("child", "aa.x");
     federation.settle(&[&node]);
     let safe = federation.dir.path().join("safe");
@@ -114,9 +122,10 @@ fn what_only_the_lost_registry_had_is_entered_again_by_those_who_signed_it() {
         begun(&node, &["rotate", "--agency", "cc", "--yes"]),
         begun(&node, &["enrol", path(&proposal), "--yes"]),
     ];
-    eventually("the registry has acknowledged all three", || {
-        size() == before + 3
-    });
+    for index in before..before + 3 {
+        node.until_log(&format!("\"message\":\"acknowledged\",\"index\":{index},"));
+    }
+    assert_eq!(size(), before + 3);
     federation.registry.kill9();
     let lost = LogFiles::read(&federation.registry.dir.join("log"));
     std::fs::remove_dir_all(&federation.registry.dir).unwrap();
