@@ -462,6 +462,8 @@ fn a_take_over_that_leaves_entries_out_is_refused_by_who_has_them() {
     unequal.b.run(&["follow", &short.url()]).ok();
     unequal.b.start();
     unequal.b.run(&["doctor"]);
+    let publish = |node: &Node| node.publish_places("bb", "own", "unconditional", PLACES);
+    publish(&unequal.b);
     unequal.b.until("alarmed", |status| {
         status
             .alarms
@@ -477,9 +479,14 @@ fn a_take_over_that_leaves_entries_out_is_refused_by_who_has_them() {
     unequal.b.run(&["follow", &long.url()]).ok();
     unequal.b.start();
     assert_eq!(unequal.b.rows("SELECT count(*) FROM aa.more"), ["3"]);
+    // What it had entered in the short one it repeats.
+    publish(&unequal.b);
     std::fs::remove_dir_all(unequal.a.dir.join("replica/alarms")).unwrap();
     unequal.a.run(&["doctor", "--wait", "60"]).ok();
     unequal.b.run(&["doctor", "--wait", "60"]).ok();
+    let size = unequal.b.status().unwrap().log_size;
+    unequal.a.until_entry(size - 1);
+    assert_eq!(unequal.a.rows("SELECT count(*) FROM bb.own"), ["3"]);
 }
 
 #[test]
