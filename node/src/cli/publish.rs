@@ -240,11 +240,13 @@ async fn feed(
     Ok(())
 }
 
-/// The rejects as they come: the first on the screen, all in a file.
+/// The rejects as they come: the first on the screen, all that the node could list in a file.
 struct Rejected<'a> {
     path: &'a Path,
     file: Option<File>,
     count: u64,
+    violations: u64,
+    listed: u64,
 }
 
 impl<'a> Rejected<'a> {
@@ -253,6 +255,8 @@ impl<'a> Rejected<'a> {
             path,
             file: None,
             count: 0,
+            violations: 0,
+            listed: 0,
         }
     }
 
@@ -262,6 +266,8 @@ impl<'a> Rejected<'a> {
         };
         if part.count > 0 {
             self.count = part.count;
+            self.violations = part.violations;
+            self.listed = part.listed;
             for cell in &part.first {
                 let column = if cell.column.is_empty() {
                     "the row".to_owned()
@@ -273,7 +279,9 @@ impl<'a> Rejected<'a> {
                     cell.line, cell.message, cell.rule, cell.value
                 );
             }
-            self.file = Some(File::create(self.path).map_err(cannot)?);
+            if self.listed > 0 {
+                self.file = Some(File::create(self.path).map_err(cannot)?);
+            }
         }
         match &mut self.file {
             Some(file) => file.write_all(&part.rejects).map_err(cannot),
@@ -291,10 +299,21 @@ impl<'a> Rejected<'a> {
             Blame::Malformed,
             format!("{name}: {rows} the schema; nothing was published"),
         )
-        .advise(format!(
-            "all that is wrong stands in {}",
-            self.path.display()
-        ))
+        .advise(self.list())
+    }
+
+    /// Where all that is wrong can be read, or why it cannot.
+    fn list(&self) -> String {
+        let (listed, all, path) = (self.listed, self.violations, self.path.display());
+        if listed == 0 {
+            format!(
+                "of the {all} violations only the first could be shown: they could not be listed, the node's disk refused the file; free it and publish again"
+            )
+        } else if listed < all {
+            format!("the first {listed} of {all} violations stand in {path}")
+        } else {
+            format!("all that is wrong stands in {path}")
+        }
     }
 }
 
@@ -314,4 +333,39 @@ fn show(bar: &ProgressBar, progress: &PublishProgress) {
     bar.set_length(progress.bytes_total);
     bar.set_position(progress.bytes_read);
     bar.set_message(format!("{} rows valid", progress.rows));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(violations: u64, listed: u64) -> (String, bool) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.csv.rejects.csv");
+        let mut rejected = Rejected::new(&path);
+        let part = RowsRejected {
+            count: 2,
+            violations,
+            listed,
+            ..RowsRejected::default()
+        };
+        rejected.take(part).unwrap();
+        (rejected.finish("a.csv").to_string(), path.exists())
+    }
+
+    #[test]
+    fn the_list_is_not_said_to_hold_more_than_it_does() {
+        let (all, file) = told(3, 3);
+        assert!(all.contains("all that is wrong stands in") && file, "{all}");
+        let (capped, file) = told(1_000_002, 1_000_000);
+        assert!(
+            capped.contains("the first 1000000 of 1000002 violations stand in") && file,
+            "{capped}"
+        );
+        let (refused, file) = told(3, 0);
+        assert!(
+            refused.contains("could not be listed") && !file,
+            "{refused}"
+        );
+    }
 }

@@ -351,3 +351,50 @@ fn a_full_disk_at_any_step_loses_nothing_and_leaves_nothing() {
         }
     }
 }
+
+#[test]
+fn a_full_disk_hides_no_reject() {
+    // Enough of them for several writes.
+    let mut csv = "code,population\n".to_owned();
+    for row in 0..2_000 {
+        csv.push_str(&format!("{row:05},-{}\n", row + 1));
+    }
+    for failure in [Failure::Once, Failure::FromThenOn, Failure::Persisted] {
+        let (mut listed, mut refused) = (0, 0);
+        for n in 1.. {
+            let faults = Arc::new(FailAt::new(n, failure));
+            let room = Room::with(Disk::with_faults(faults.clone()));
+            let invalid = match room.ingest("a.csv", csv.as_bytes()) {
+                Err(IngestError::Invalid(invalid)) => invalid,
+                // The Parquet file was begun before the first reject was seen.
+                Err(IngestError::Write(_)) => continue,
+                other => panic!("{failure:?} at step {n}: {:?}", other.err()),
+            };
+            assert_eq!((invalid.count, invalid.rows), (2_000, 2_000));
+            assert_eq!(invalid.first.len(), SHOWN);
+            let named = room.path("rejects.csv");
+            match &invalid.rejects_file {
+                Some(path) => {
+                    assert_eq!((path, invalid.listed), (&named, 2_000));
+                    assert_eq!(fs::read_to_string(path).unwrap().lines().count(), 2_001);
+                    listed += 1;
+                }
+                None => {
+                    assert_eq!(invalid.listed, 0);
+                    assert!(invalid.to_string().contains("could not be written"));
+                    refused += 1;
+                }
+            }
+            if !faults.reached(n) {
+                break;
+            }
+            faults.repair();
+            room.disk.clean(&room.path("staging")).unwrap();
+            assert_eq!(room.staged(), 0);
+        }
+        assert!(
+            listed >= 1 && refused > 2,
+            "{failure:?}: {listed}, {refused}"
+        );
+    }
+}

@@ -100,7 +100,7 @@ async fn run(
             Ok(())
         }
         Err(PublishError::Ingest(IngestError::Invalid(invalid))) => {
-            send_rejects(&invalid, &rejects, sender).await
+            send_rejects(&invalid, sender).await
         }
         Err(PublishError::Ingest(error)) => Err(ingest_fault(&error)),
         Err(PublishError::Fault(fault)) => Err(fault),
@@ -214,7 +214,7 @@ impl Drop for Rejects {
     }
 }
 
-async fn send_rejects(invalid: &Invalid, rejects: &Rejects, sender: &Sender) -> Result<(), Fault> {
+async fn send_rejects(invalid: &Invalid, sender: &Sender) -> Result<(), Fault> {
     let first = invalid
         .first
         .iter()
@@ -230,19 +230,23 @@ async fn send_rejects(invalid: &Invalid, rejects: &Rejects, sender: &Sender) -> 
         count: invalid.rows,
         first,
         rejects: Vec::new(),
+        violations: invalid.count,
+        listed: invalid.listed,
     };
-    let mut file = std::fs::File::open(&rejects.0).ok();
+    let unreadable = |error: std::io::Error| {
+        Fault::new(
+            Blame::Internal,
+            format!("the rejects cannot be read: {error}"),
+        )
+    };
+    let file = invalid.rejects_file.as_ref().map(std::fs::File::open);
+    let mut file = file.transpose().map_err(unreadable)?;
     loop {
         let mut chunk = Vec::new();
         if let Some(file) = &mut file {
             file.take(CHUNK as u64)
                 .read_to_end(&mut chunk)
-                .map_err(|error| {
-                    Fault::new(
-                        Blame::Internal,
-                        format!("the rejects cannot be read: {error}"),
-                    )
-                })?;
+                .map_err(unreadable)?;
         }
         let last = chunk.is_empty();
         message.rejects = chunk;
@@ -255,5 +259,52 @@ async fn send_rejects(invalid: &Invalid, rejects: &Rejects, sender: &Sender) -> 
         {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn sent(invalid: &Invalid) -> Vec<RowsRejected> {
+        let (sender, mut receiver) = mpsc::channel(16);
+        send_rejects(invalid, &sender).await.unwrap();
+        drop(sender);
+        let mut messages = Vec::new();
+        while let Some(message) = receiver.recv().await {
+            match message.unwrap().part {
+                Some(publish_response::Part::Rejected(part)) => messages.push(part),
+                other => panic!("{other:?}"),
+            }
+        }
+        messages
+    }
+
+    #[tokio::test]
+    async fn the_publisher_is_told_how_much_the_list_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rejects.csv");
+        std::fs::write(&path, "line,column\n").unwrap();
+        let invalid = |rejects_file, listed| Invalid {
+            file: "a.csv".into(),
+            count: 7,
+            rows: 5,
+            first: Vec::new(),
+            rejects_file,
+            listed,
+        };
+        let capped = sent(&invalid(Some(path), 3)).await;
+        assert_eq!(
+            (capped[0].count, capped[0].violations, capped[0].listed),
+            (5, 7, 3)
+        );
+        assert_eq!(capped[0].rejects, b"line,column\n");
+        let refused = sent(&invalid(None, 0)).await;
+        assert_eq!(refused.len(), 1);
+        assert_eq!(
+            (refused[0].count, refused[0].violations, refused[0].listed),
+            (5, 7, 0)
+        );
+        assert_eq!(refused[0].rejects, b"");
     }
 }
