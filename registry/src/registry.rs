@@ -392,3 +392,6 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
         record,
     })
 }
+
+#[cfg(test)]
+mod tests;

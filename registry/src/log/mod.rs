@@ -88,7 +88,7 @@ mod shown;
 mod storage;
 mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tiles;
 
 use batch::Batch;

@@ -12,13 +12,13 @@ use tempfile::TempDir;
 
 use super::*;
 
-mod faults;
+pub(crate) mod faults;
 mod matrix;
 
 const ORIGIN: &str = "jingwei/test-0000000000000000/registry/1";
 
 /// In memory where there is such a place: the tests below sync thousands of times.
-fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() {
         tempfile::tempdir_in(memory)

@@ -66,7 +66,8 @@ fn rest(size: u64) -> Option<u64> {
     })
 }
 
-pub(super) fn copy(from: &Path, to: &Path) {
+/// Copies a directory and all that is in it.
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

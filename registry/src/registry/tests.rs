@@ -1,0 +1,115 @@
+//! A registry on a full disk: what its submitters are told, and that it goes on where it was.
+
+use jingwei_proto::key::{SecretKey, Signer};
+
+use super::*;
+use crate::clock;
+use crate::disk::faults::{FailAt, Failure};
+use crate::enrolment::{Profile, Proposal, parse_territory, propose};
+use crate::fault::Blame;
+use crate::found::{Founded, Plan, found, sign_together};
+use crate::log::tests::directory;
+use crate::log::tests::faults::copy;
+
+/// The enrolment of a national agency, signed by the only root key.
+fn enrolment(founded: &Founded, id: &str, now: Time) -> Envelope {
+    let profile = Profile {
+        id: id.parse().unwrap(),
+        name: id.to_uppercase(),
+        level: 1,
+        territory: parse_territory("test@1:A").unwrap(),
+        roles: Vec::new(),
+    };
+    let key = SecretKey::generate();
+    let proposal = propose(&profile, &founded.federation, &key, now);
+    let proposal = Proposal::parse(&proposal.to_bytes()).unwrap();
+    let root_key: SecretKey = keyfile::load(&founded.root_keys[0]).unwrap();
+    sign_together(&proposal.statement(), &[&root_key as &dyn Signer], 1)
+}
+
+/// Closes a registry as [`Registry::serve`] does, so that it can be opened again.
+fn close(registry: Registry) {
+    let Registry {
+        sequencer,
+        writer,
+        index,
+        ..
+    } = registry;
+    drop((sequencer, index));
+    writer.join().unwrap();
+}
+
+/// What is in the log, read from its files; each statement once.
+fn entered(registry: &Registry) -> Vec<Vec<u8>> {
+    let log = registry.log();
+    audit(log).unwrap();
+    let envelopes = log.envelopes(0..log.size()).unwrap();
+    let envelopes: Vec<Vec<u8>> = envelopes.map(Result::unwrap).collect();
+    let distinct: std::collections::BTreeSet<_> = envelopes.iter().collect();
+    assert_eq!(distinct.len(), envelopes.len(), "a statement stands twice");
+    envelopes
+}
+
+#[tokio::test]
+async fn a_full_disk_at_any_write_of_the_log_loses_and_doubles_nothing() {
+    let (base, now) = (directory(), clock::system()());
+    let clock: Clock = Arc::new(move || now);
+    let founded = found(base.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
+    let statements = ["aa", "bb"].map(|id| enrolment(&founded, id, now));
+    for failure in [Failure::Once, Failure::FromThenOn, Failure::Persisted] {
+        let mut refused = 0;
+        for n in 1.. {
+            let at = format!("{failure:?} at step {n}");
+            let dir = directory();
+            copy(base.path(), dir.path());
+            let faults = Arc::new(FailAt::new(n, failure));
+            let disk = Disk::with_faults(faults.clone());
+            let open = || Registry::open(dir.path(), clock.clone(), disk.clone());
+            let registry = match open() {
+                Ok(registry) => registry,
+                Err(error) => {
+                    assert!(
+                        error.to_string().contains("no storage space"),
+                        "{at}: {error}"
+                    );
+                    faults.repair();
+                    open().unwrap_or_else(|error| panic!("{at}: {error}"))
+                }
+            };
+            let first = registry.sequencer().submit(statements[0].clone()).await;
+            if let Err(fault) = &first {
+                assert_eq!(fault.blame, Blame::Unavailable, "{at}: {fault}");
+                assert!(
+                    fault.message.contains("cannot write its log"),
+                    "{at}: {fault}"
+                );
+                refused += 1;
+            }
+            let reached = faults.reached(n);
+            faults.repair();
+            for (place, statement) in (1..).zip(&statements) {
+                let again = registry.sequencer().submit(statement.clone()).await;
+                let index = again.unwrap_or_else(|fault| panic!("{at}: {fault}")).index;
+                assert_eq!(index, place, "{at}");
+            }
+            let before = entered(&registry);
+            assert_eq!(
+                before[1..],
+                statements.each_ref().map(Envelope::to_bytes),
+                "{at}"
+            );
+            close(registry);
+            let registry = open().unwrap_or_else(|error| panic!("{at}: {error}"));
+            assert_eq!(entered(&registry), before, "{at}");
+            close(registry);
+            if !reached {
+                assert!(first.is_ok() && n > 20, "{at}: so few steps, or {first:?}");
+                break;
+            }
+        }
+        assert!(
+            refused > 5,
+            "{failure:?}: only {refused} submissions met a full disk"
+        );
+    }
+}
