@@ -35,3 +35,5 @@ pub mod serve;
 pub mod signing;
 pub mod store;
 mod witness;
+#[cfg(test)]
+mod world;
