@@ -1,5 +1,5 @@
-//! The workspace as it must be: edges between crates, one version of each large dependency,
-//! shipped samples that parse, no unsafe code.
+//! The workspace as it must be: edges between crates, one version and one set of features of each
+//! dependency, shipped samples that parse, no unsafe code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,17 +13,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The packages of the workspace and what each depends on, tests and build scripts aside.
-fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+/// What cargo says to these arguments, without a network.
+fn cargo(arguments: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
+        .args(arguments)
+        .args(["--offline", "--locked"])
         .current_dir(root())
         .output()
         .expect("cargo runs, since it runs this");
@@ -32,7 +27,13 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    String::from_utf8(output.stdout).expect("cargo writes UTF-8")
+}
+
+/// The packages of the workspace and what each depends on, tests and build scripts aside.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let packages = metadata["packages"].as_array().unwrap().iter();
     packages
@@ -45,6 +46,41 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
             )
         })
         .collect()
+}
+
+/// The features with which a build compiles each package; more than one set where it is compiled
+/// for build scripts, too.
+fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let tree = ["tree", "--prefix", "none", "--format", "{p}|{f}"];
+    let tree = cargo(&[&tree, selection].concat());
+    let mut features: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    // A blank line stands between the trees of two packages.
+    for line in tree.lines().filter(|line| !line.is_empty()) {
+        let (package, set) = line.trim_end_matches(" (*)").split_once('|').unwrap();
+        let sets = features.entry(package.to_owned()).or_default();
+        sets.insert(set.to_owned());
+    }
+    features
+}
+
+/// What the S3 server of the tests wants with more features than the product: small, and below
+/// nothing large. It costs the tests a second build of the crate of units, and of our own.
+const TWICE: [&str; 1] = ["arrayvec"];
+
+/// Otherwise the tests would compile a query engine a second time.
+#[test]
+fn the_demo_and_the_tests_are_one_build() {
+    let run = features(&["--package", "jingwei", "--edges", "normal,build"]);
+    let test = features(&["--workspace", "--edges", "normal,build,dev"]);
+    assert!(run.len() > 300, "{} packages", run.len());
+    let mut twice = BTreeSet::new();
+    for (package, sets) in &run {
+        if !test[package].is_superset(sets) {
+            println!("{package}: {sets:?}, for the tests {:?}", test[package]);
+            twice.extend(package.split(' ').next());
+        }
+    }
+    assert_eq!(twice, BTreeSet::from(TWICE));
 }
 
 #[test]
