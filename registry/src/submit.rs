@@ -5,7 +5,7 @@ use std::time::Duration;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::KeyId;
 use jingwei_proto::wire::registry::SubmitRequest;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tonic::Request;
 
 use crate::connect::{Link, Patience, Target};
@@ -17,6 +17,10 @@ use crate::service::stubs::registry_client::RegistryClient;
 /// How long an overloaded registry is asked again: less than a person waits, or than a node gives
 /// a statement to appear.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a registry may take for one statement. It gives up by itself when no quorum of witnesses
+/// has signed after a third of that.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// However soon a registry says that it has room again.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
@@ -64,16 +68,16 @@ impl Submitter {
         }
     }
 
-    /// As [`Submitter::submit`], without asking again.
+    /// As [`Submitter::submit`], without asking again. A registry that says nothing for half a
+    /// minute is given up.
     pub async fn submit_once(&self, envelope: &Envelope) -> Result<Accepted, Fault> {
         let request = Request::new(SubmitRequest {
             envelope: envelope.to_bytes(),
         });
-        let response = self
-            .client
-            .clone()
-            .submit(request)
+        let mut client = self.client.clone();
+        let response = timeout(ANSWER, client.submit(request))
             .await
+            .map_err(|_| silent())?
             .map_err(|status| Fault::from_status(&status))?
             .into_inner();
         Ok(Accepted {
@@ -81,4 +85,15 @@ impl Submitter {
             checkpoint: response.checkpoint.into(),
         })
     }
+}
+
+fn silent() -> Fault {
+    Fault::new(
+        Blame::Unavailable,
+        format!(
+            "the registry has not said within {} s what became of the statement",
+            ANSWER.as_secs()
+        ),
+    )
+    .advise("do the same again: the same statement is never entered twice")
 }

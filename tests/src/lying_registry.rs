@@ -3,23 +3,30 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use futures::StreamExt as _;
+use futures::stream;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::json;
-use jingwei_proto::key::PublicKey;
+use jingwei_proto::key::{KeyId, PublicKey};
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::time::Time;
 use jingwei_registry::clock::{self, Clock};
 use jingwei_registry::disk::Disk;
-use jingwei_registry::keyfile;
+use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::log::{Entry, Log, MAX_BATCH};
 use jingwei_registry::registry::{Paths, first_root};
 use jingwei_registry::sequencer::LogKeys;
+use jingwei_registry::serve::{ServeLimits, TlsMode, serve};
+use jingwei_registry::tls::{ClientKeys, server_config};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -58,16 +65,33 @@ pub struct LyingRegistry {
 struct Shown {
     files: Mutex<Files>,
     changes: watch::Sender<u64>,
-    mute: std::sync::atomic::AtomicBool,
+    mute: AtomicBool,
+    slow: AtomicBool,
+    submitted: watch::Sender<bool>,
 }
 
 impl LyingRegistry {
     /// Serves `files` at `address`, whose port may be 0.
     pub fn start(address: SocketAddr, files: Files) -> LyingRegistry {
+        LyingRegistry::begin(address, files, TlsMode::Plain)
+    }
+
+    /// The same over the TLS key of the registry in `dir`, too, where it takes statements in and
+    /// never says what became of them.
+    pub fn start_as(dir: &Path, address: SocketAddr, files: Files) -> LyingRegistry {
+        let identity = TlsIdentity::load(&dir.join("keys")).expect("init makes the keys");
+        let anyone = ClientKeys::Optional(Arc::new(|_: &KeyId| true));
+        let config = server_config(&identity, anyone).expect("a key and its certificate");
+        LyingRegistry::begin(address, files, TlsMode::PlainAndTls(config))
+    }
+
+    fn begin(address: SocketAddr, files: Files, tls: TlsMode) -> LyingRegistry {
         let shown = Arc::new(Shown {
             files: Mutex::new(files),
             changes: watch::Sender::new(0),
             mute: false.into(),
+            slow: false.into(),
+            submitted: watch::Sender::new(false),
         });
         let router = Router::new().fallback(answer).with_state(shown.clone());
         let shutdown = CancellationToken::new();
@@ -75,13 +99,12 @@ impl LyingRegistry {
         let address = runtime().block_on(async move {
             let listener = TcpListener::bind(address).await.expect("the port is free");
             let address = listener.local_addr().expect("it is bound");
-            tokio::spawn(async move {
-                let serving = std::future::IntoFuture::into_future(axum::serve(listener, router));
-                tokio::select! {
-                    () = ending.cancelled() => {}
-                    _ = serving => {}
-                }
-            });
+            // What is under way when it ends is broken off: it may never come to an end.
+            let limits = ServeLimits {
+                drain: Duration::ZERO,
+                ..ServeLimits::default()
+            };
+            tokio::spawn(serve(listener, router, tls, limits, ending));
             address
         });
         LyingRegistry {
@@ -103,10 +126,23 @@ impl LyingRegistry {
 
     /// Accepts connections from now on and answers nothing.
     pub fn fall_silent(&self) {
-        self.shown
-            .mute
-            .store(true, std::sync::atomic::Ordering::SeqCst);
+        self.shown.mute.store(true, Ordering::SeqCst);
         self.shown.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Answers from now on as slowly as can be: a byte each second.
+    pub fn dribble(&self) {
+        self.shown.slow.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until a statement has been submitted to it.
+    pub fn until_submitted(&self) {
+        let mut submitted = self.shown.submitted.subscribe();
+        let come = async { submitted.wait_for(|come| *come).await.map(drop) };
+        runtime()
+            .block_on(async { tokio::time::timeout(Duration::from_secs(120), come).await })
+            .expect("a statement is submitted in time")
+            .expect("the registry is not dropped meanwhile");
     }
 
     /// `http://HOST:PORT`.
@@ -124,8 +160,13 @@ impl Drop for LyingRegistry {
 async fn answer(
     State(shown): State<Arc<Shown>>,
     Query(query): Query<HashMap<String, u64>>,
+    method: Method,
     uri: Uri,
-) -> Result<Vec<u8>, StatusCode> {
+) -> Result<Response, StatusCode> {
+    if method == Method::POST {
+        shown.submitted.send_replace(true);
+        std::future::pending::<()>().await;
+    }
     let name = uri.path().trim_start_matches('/').to_owned();
     let read = || {
         shown
@@ -143,10 +184,22 @@ async fn answer(
         let _ = tokio::time::timeout(Duration::from_secs(*wait), changes.changed()).await;
         found = read();
     }
-    if shown.mute.load(std::sync::atomic::Ordering::SeqCst) {
+    if shown.mute.load(Ordering::SeqCst) {
         std::future::pending::<()>().await;
     }
-    found.ok_or(StatusCode::NOT_FOUND)
+    let found = found.ok_or(StatusCode::NOT_FOUND)?;
+    Ok(match shown.slow.load(Ordering::SeqCst) {
+        true => dribbled(found),
+        false => found.into_response(),
+    })
+}
+
+fn dribbled(bytes: Vec<u8>) -> Response {
+    let drops = stream::iter(bytes).then(|byte| async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, std::convert::Infallible>(vec![byte])
+    });
+    Response::new(Body::from_stream(drops))
 }
 
 fn size_of(note: &[u8]) -> Option<u64> {

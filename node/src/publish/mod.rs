@@ -430,14 +430,10 @@ impl Node {
                 record.store(self, agency.id(), name)?;
                 return Err(fault.advise("publish again"));
             }
-            Err(fault) => {
-                let advice = "the checked data are kept here; publish the same file again, or wait: the node submits it when the registry is back";
-                return Err(if fault.advice.is_some() {
-                    fault
-                } else {
-                    fault.advise(advice)
-                });
+            Err(fault) if fault.blame == Blame::Unavailable || fault.advice.is_none() => {
+                return Err(fault.advise("the checked data are kept here; publish the same file again, or wait: the node submits it when the registry is back"));
             }
+            Err(fault) => return Err(fault),
         };
         let sequence =
             Statement::parse(envelope.payload()).map_or(0, |statement| statement.head.sequence);

@@ -11,6 +11,7 @@ use jingwei_tests::local::runtime;
 use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries, entry};
 use jingwei_tests::node::PLACES;
 use jingwei_tests::programs::free_address;
+use jingwei_tests::reading::LogFiles;
 use jingwei_tests::{Federation, Node};
 
 use crate::pair::Pair;
@@ -80,6 +81,55 @@ fn a_registry_that_never_answers() {
         .expect_code(1)
         .complains(&["registry", "no answer"]);
     newcomer.stop();
+}
+
+/// It answers readers by the byte, and submitters not at all.
+#[test]
+fn a_registry_that_is_slow() {
+    let mut pair = Pair::with_places();
+    pair.federation.registry.stop();
+    let registry = &pair.federation.registry;
+    let log = registry.dir.join("log");
+    let before = LogFiles::read(&log).size();
+    let slow = LyingRegistry::start_as(&registry.dir, registry.address, Files::of(&log));
+    let (file, schema) = pair.a.places("late", PLACES);
+    let publish = || pair.a.publish(&file, "aa", "late", &schema, "public");
+    std::thread::scope(|scope| {
+        // The readers' part is honest and quick until it is known that the submission has come.
+        let publishing = scope.spawn(publish);
+        slow.until_submitted();
+        slow.dribble();
+        let newcomer = Node::new(pair.federation.dir.path(), "newcomer");
+        newcomer.init("cc", 1, "test@1:A", &[]).ok();
+        let joined = pair.federation.join(&newcomer).expect_code(1);
+        joined.complains(&["registry", "no answer"]);
+        assert_eq!(pair.b.rows(SQL), ["3"], "what is verified is answered");
+        let published = publishing.join().unwrap().expect_code(1);
+        published.complains(&["has not said within 30 s", "the checked data are kept here"]);
+    });
+    drop(slow);
+    pair.federation.registry.start();
+    pair.a.until_log("a publication was finished");
+    let ran = pair.a.publish(&file, "aa", "late", &schema, "public").ok();
+    ran.prints(&["unchanged", "aa/late@1"]);
+    let after = LogFiles::read(&log);
+    assert_eq!(after.size(), before + 1);
+    assert!(!after.repeats());
+}
+
+#[test]
+fn a_silent_registry_does_not_hold_up_its_keepers() {
+    let mut federation = Federation::start();
+    let node = federation.joined("node", &["aa"]);
+    federation.registry.stop();
+    let registry = &federation.registry;
+    let files = Files::of(&registry.dir.join("log"));
+    let silent = LyingRegistry::start_as(&registry.dir, registry.address, files);
+    let enrolled = registry.enrol(&node.proposal("aa")).expect_code(1);
+    enrolled.complains(&["has not said within 30 s", "never entered twice"]);
+    drop(silent);
+    federation.registry.start();
+    federation.registry.enrol(&node.proposal("aa")).ok();
 }
 
 #[test]
@@ -267,10 +317,33 @@ fn a_port_in_use_and_wrong_settings() {
         "lisen = \"127.0.0.1:7100\"\n[query]\nseconds = \"soon\"\n",
     )
     .unwrap();
-    // Both errors at once, and no port was bound.
-    node.run(&["serve"])
+    // All errors at once, before the port was asked for.
+    let ran = node
+        .run(&["serve", "--listen", &address])
         .expect_code(2)
         .complains(&["lisen", "listen", "query.seconds"]);
+    assert!(!ran.stderr.contains("in use"), "{ran}");
+    let registry = &federation.registry;
+    let dir = federation.dir.path().join("second");
+    let dir = dir.display().to_string();
+    registry
+        .run(&["init", "--dir", &dir, "--name", "second"])
+        .ok();
+    let serve = ["serve", "--dir", &dir, "--listen", &address];
+    registry
+        .run(&serve)
+        .expect_code(1)
+        .complains(&[&address, "in use"]);
+    std::fs::write(
+        std::path::Path::new(&dir).join("registry.toml"),
+        "lisen = \"127.0.0.1:7000\"\nmetrics = \"soon\"\n",
+    )
+    .unwrap();
+    let ran = registry
+        .run(&serve)
+        .expect_code(2)
+        .complains(&["lisen", "listen", "metrics"]);
+    assert!(!ran.stderr.contains("in use"), "{ran}");
 }
 
 #[test]
