@@ -1,11 +1,13 @@
 //! Askers that do not keep to the rules, with real keys: they send a request twice or over
-//! another's connection, never acknowledge, break off, or ask too fast.
+//! another's connection, never acknowledge, break off, ask too fast, or ask for what is withheld.
 
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_tests::bare_asker::{BareAsker, Wire};
 use jingwei_tests::node::PLACES;
 use jingwei_tests::programs::eventually;
+use jingwei_tests::reading::LogFiles;
 use jingwei_tests::{Federation, Node, journal};
 
 const QUERY: &str = r#"SELECT "code", "name" FROM "aa"."places@1""#;
@@ -168,4 +170,45 @@ fn whoever_asks_too_fast_is_told_to_wait() {
     }
     // Patience helps.
     eventually("it is answered again", || stage.try_answered().is_ok());
+}
+
+/// Neither by the name that its agency knows nor by the one that stands in the log.
+#[test]
+fn what_is_withheld_is_not_there_for_others() {
+    let stage = Stage::new(&[]);
+    stage.a.publish_places("aa", "secret", "withheld", PLACES);
+    let refusal = |name: &str| {
+        let request = stage
+            .asker
+            .request(&format!(r#"SELECT "code" FROM "aa"."{name}@1""#));
+        let fault = stage.wire.ask(&request.envelope).expect_err("an answer");
+        (fault.blame, fault.to_string().replace(name, "NAME"))
+    };
+    let (blame, text) = refusal("invented");
+    assert_eq!(blame, Blame::NotFound, "{text}");
+    assert_eq!(refusal("secret"), (blame, text));
+    // That something is withheld under this name is public; what it is called is not.
+    let entered = entered_as(&stage.federation);
+    let (blame, text) = refusal(&entered);
+    assert_eq!(blame, Blame::Refused, "{text}");
+    assert!(!text.contains("secret"), "{text}");
+    assert!(journal::exchanges(&stage.a.dir, "aa").is_empty());
+    // The provider answers all the same.
+    stage.answered();
+    assert_eq!(stage.count(2), 1);
+}
+
+/// The name of the newest dataset in the registry's log.
+fn entered_as(federation: &Federation) -> String {
+    let log = LogFiles::read(&federation.registry.dir.join("log"));
+    let datasets = log.envelopes.iter().filter_map(|bytes| {
+        let envelope = Envelope::parse(bytes).unwrap();
+        match Statement::parse(envelope.payload()).unwrap().predicate {
+            Predicate::Dataset(dataset) => Some(dataset.name.to_string()),
+            _ => None,
+        }
+    });
+    let name = datasets.last().expect("a dataset");
+    assert!(name.starts_with("w_"), "{name}");
+    name
 }
