@@ -25,7 +25,7 @@ const CONFIRMED: Duration = Duration::from_secs(3);
 Examples:
   jingwei-registry serve --dir registry
   jingwei-registry serve --dir registry --listen 0.0.0.0:7000
-  curl http://127.0.0.1:7000/checkpoint")]
+  jingwei-registry status --dir registry --wait 20     # from another terminal")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,

@@ -1,31 +1,55 @@
 //! `jingwei-registry status`
 
+use std::time::{Duration, Instant};
+
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_registry::command::failed;
-use jingwei_registry::fault::Fault;
+use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::say;
+use jingwei_registry::view::View;
 
 use super::keepers::Running;
 
+/// Between two looks while waiting.
+const LOOK: Duration = Duration::from_millis(100);
+
 #[derive(clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
   jingwei-registry status --dir registry
+  jingwei-registry status --dir registry --wait 20     # until it shows its log, at most 20 s
 
 Reads and verifies the log of the running registry, as a node does.")]
 pub struct Arguments {
     #[command(flatten)]
     running: Running,
+    /// Wait up to so many seconds until the registry shows its log
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    wait: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let view = arguments.running.view()?;
+    let view = view(arguments)?;
     let (root, note) = (view.root()?, view.checkpoint()?);
     let keys = CheckpointKeys::of_root(&root);
     let log_key = keys.log_key().map_err(failed)?;
     let (checkpoint, signed) = Checkpoint::open(note.as_bytes(), &log_key).map_err(failed)?;
     say!("log         {}", checkpoint.origin);
-    say!("published   {} entries", checkpoint.size);
+    let entries = if checkpoint.size == 1 {
+        "entry"
+    } else {
+        "entries"
+    };
+    say!(
+        "published   {} {entries}, {}",
+        checkpoint.size,
+        checkpoint.root
+    );
     for (key, time) in keys.cosigners(&signed).map_err(failed)? {
         match time {
             Some(time) => say!("co-signed   {} at {time}", key.name()),
@@ -36,4 +60,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
     Ok(())
+}
+
+/// What the log says, as soon as the registry shows it.
+fn view(arguments: &Arguments) -> Result<View, Fault> {
+    let deadline = Instant::now() + Duration::from_secs(arguments.wait);
+    loop {
+        match arguments.running.view() {
+            Err(fault) if fault.blame == Blame::Unavailable && Instant::now() < deadline => {
+                // A registry that is starting has no port yet at which it could tell when it is ready.
+                std::thread::sleep(LOOK);
+            }
+            result => return result,
+        }
+    }
 }
