@@ -25,6 +25,9 @@ Every verifier of Sigstore bundles that takes keys and a trusted root of one's o
 there are no certificates and no timestamps in them. ‘tar tf answer.evidence’ lists the statements.";
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  jingwei evidence export answer.evidence --root 4QWV-3GZ6-… --sigstore sigstore"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     what: What,

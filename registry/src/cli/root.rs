@@ -20,6 +20,12 @@ use jingwei_registry::say;
 
 use super::keepers::{Running, Signing, load, read, write};
 
+const PROPOSE: &str = "\
+Examples:
+  jingwei-registry root propose --dir registry --new-registry-keys --out next.root
+  jingwei-registry root propose --dir registry --remove 4f2a… --add new.pem --out next.root
+  jingwei-registry root propose --dir registry --witness \"$(cat w1/vkey)\" --quorum 1 --out next.root";
+
 #[derive(clap::Args)]
 #[command(after_help = "\
 Example: another root key in place of a lost one, signed by keepers at their own machines
@@ -37,12 +43,20 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// Show the root in force
+    #[command(after_help = "Example:\n  jingwei-registry root show --dir registry")]
     Show(Show),
     /// Propose the next version: what is not named stays as it is
+    #[command(after_help = PROPOSE)]
     Propose(Box<Propose>),
     /// Sign a proposal, offline
+    #[command(
+        after_help = "Example:\n  jingwei-registry root sign next.root --root-key /media/safe-a/1.pem"
+    )]
     Sign(Sign),
     /// Sign a proposal as the last keeper and enter it
+    #[command(
+        after_help = "Example:\n  jingwei-registry root submit next.root --dir registry --root-key /media/safe-b/2.pem"
+    )]
     Submit(Submit),
 }
 

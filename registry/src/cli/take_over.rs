@@ -22,7 +22,9 @@ use super::{Place, init, root};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
-When the registry is lost for good, another one goes on from the replica of any node:
+Examples:
+
+When the registry is lost for good, another one goes on from the replica of any node
   jingwei-registry take-over --from fr --dir new --root-key 1.pem --root-key 2.pem
   jingwei-registry serve --dir new
 

@@ -18,6 +18,7 @@ mod crash_replica;
 mod e2e;
 mod evidence_export;
 mod fuzz_seeds;
+mod help;
 mod limits;
 mod membership;
 mod object_storage;
