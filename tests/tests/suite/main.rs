@@ -15,6 +15,7 @@ mod command_line;
 mod crash_node;
 mod crash_registry;
 mod crash_replica;
+mod demo;
 mod e2e;
 mod evidence_export;
 mod fuzz_seeds;

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jingwei_tests::Ran;
-use jingwei_tests::child::Child;
-use jingwei_tests::programs::{command, free_address, program};
+use jingwei_tests::programs::{free_address, program};
 
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -157,46 +156,4 @@ fn both_languages_show_the_same_commands() {
             "blocks of {language}"
         );
     }
-}
-
-#[test]
-fn the_demo_s_tour_ends_well() {
-    let dir = tempfile::tempdir().unwrap();
-    let kept = dir.path().join("kept");
-    let ran = Ran::run(
-        command("jingwei")
-            .args(["demo", "--once", "--quiet", "--dir"])
-            .arg(&kept)
-            .current_dir(dir.path()),
-    )
-    .ok();
-    let plain = format!("{}{}", ran.stdout, ran.stderr).replace(['\u{202f}', ','], "");
-    for word in ["2826", "152", "20", "VALID", "INVALID"] {
-        assert!(plain.contains(word), "‘{word}’ is missing in\n{ran}");
-    }
-    assert!(kept.is_dir(), "--dir keeps the federation");
-}
-
-#[test]
-fn the_demo_s_commands_work_as_they_are_printed() {
-    let dir = tempfile::tempdir().unwrap();
-    let own = program("jingwei");
-    let demo = Child::start(
-        "demo",
-        command("jingwei").arg("demo").current_dir(dir.path()),
-    );
-    demo.logged("Ctrl-C ends the demo");
-    let typed = format!("{} ", own.display());
-    let commands: Vec<String> = demo
-        .log()
-        .into_iter()
-        .filter(|line| line.starts_with(&typed))
-        .collect();
-    assert_eq!(commands.len(), 3, "{}", demo.log().join("\n"));
-    for line in &commands {
-        // Another terminal, somewhere else.
-        let ran = Ran::run(Command::new("bash").args(["-c", line]).current_dir("/")).ok();
-        assert!(!ran.stdout.trim().is_empty(), "{ran}");
-    }
-    assert!(demo.stop("INT").success(), "Ctrl-C is how the demo ends");
 }
