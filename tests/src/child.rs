@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use crate::programs::signal;
 
 /// How long a server may take to start or to stop, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an interrupt may take to end a program that is not told to ignore it.
+const INTERRUPTED: Duration = Duration::from_secs(10);
 
 /// A running server.
 pub struct Child {
@@ -130,15 +132,21 @@ impl Child {
     /// Waits until it has ended by itself, and returns all that it has printed.
     #[track_caller]
     pub fn ended(mut self) -> Vec<String> {
-        let running = |lines: &mut Lines| lines.ended < 2;
-        let waited = self
-            .heard
-            .more
-            .wait_timeout_while(self.heard.lines(), PATIENCE, running);
-        let late = waited.map_or_else(|poisoned| poisoned.into_inner().1, |(_, late)| late);
-        assert!(!late.timed_out(), "{} did not end in time", self.name);
+        assert!(
+            self.ends_within(PATIENCE),
+            "{} did not end in time",
+            self.name
+        );
         let _ = self.process.wait();
         self.log()
+    }
+
+    fn ends_within(&self, time: Duration) -> bool {
+        let running = |lines: &mut Lines| lines.ended < 2;
+        let lines = self.heard.lines();
+        let waited = self.heard.more.wait_timeout_while(lines, time, running);
+        let late = waited.map_or_else(|poisoned| poisoned.into_inner().1, |(_, late)| late);
+        !late.timed_out()
     }
 
     /// Ends it at once, as a power cut would for this process.
@@ -150,13 +158,28 @@ impl Child {
     #[track_caller]
     pub fn stop(mut self, name: &str) -> ExitStatus {
         signal(name, self.process.id());
-        let ended = |lines: &mut Lines| lines.ended < 2;
-        let waited = self
-            .heard
-            .more
-            .wait_timeout_while(self.heard.lines(), PATIENCE, ended);
-        let late = waited.map_or_else(|poisoned| poisoned.into_inner().1, |(_, late)| late);
-        assert!(!late.timed_out(), "{} did not stop in time", self.name);
+        assert!(
+            self.ends_within(PATIENCE),
+            "{} did not stop in time",
+            self.name
+        );
+        self.process.wait().expect("it was started here")
+    }
+
+    /// Interrupts a program that does nothing about it, as Ctrl-C does, and waits until it has
+    /// ended. Where the tests themselves ignore interrupts, as what a shell runs in the
+    /// background does, so do their children: then it is terminated.
+    #[track_caller]
+    pub fn interrupt(mut self) -> ExitStatus {
+        signal("INT", self.process.id());
+        if !self.ends_within(INTERRUPTED) {
+            signal("TERM", self.process.id());
+        }
+        assert!(
+            self.ends_within(PATIENCE),
+            "{} did not end in time",
+            self.name
+        );
         self.process.wait().expect("it was started here")
     }
 

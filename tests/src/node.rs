@@ -13,7 +13,7 @@ use crate::local::{Local, runtime};
 use crate::programs::{Ran, command, free_address};
 
 /// How long a node may take to see what the registry has already acknowledged.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A node, running or not.
 pub struct Node {

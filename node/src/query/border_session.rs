@@ -101,3 +101,28 @@ fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
         Arc::new(SanityCheckPlan::new()),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With all of the engine's rules a small query takes tens of milliseconds to plan.
+    #[test]
+    fn a_border_query_is_planned_by_few_rules_in_one_pass() {
+        let names = |all: &[Arc<dyn OptimizerRule + Send + Sync>]| -> Vec<String> {
+            all.iter().map(|rule| rule.name().to_owned()).collect()
+        };
+        assert_eq!(names(TEMPLATE.optimizers()), names(&rules()));
+        let physical = |all: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]| -> Vec<String> {
+            all.iter().map(|rule| rule.name().to_owned()).collect()
+        };
+        assert_eq!(
+            physical(TEMPLATE.physical_optimizers()),
+            physical(&physical_rules())
+        );
+        assert!(rules().len() + physical_rules().len() < 10);
+        let options = TEMPLATE.config().options();
+        assert_eq!(options.optimizer.max_passes, 1);
+        assert_eq!(options.execution.target_partitions, 1);
+    }
+}

@@ -22,7 +22,7 @@ use crate::log::{LogError, LogReader};
 use crate::setting::Setting;
 
 /// For one request and its answer; in two fsyncs and a round trip around the earth it is done.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Servers commonly end a quiet connection after 30 s or more.
 const IDLE: Duration = Duration::from_secs(20);
 /// The largest answer accepted, in bytes.

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use jingwei_proto::dsse::Envelope;
 use jingwei_registry::fault::Blame;
+use jingwei_registry::sequencer::Accepted;
 use jingwei_registry::submit::Submitter;
 use jingwei_tests::Federation;
+use jingwei_tests::child::PATIENCE;
 use jingwei_tests::keyring::Agent;
 use jingwei_tests::local::runtime;
 use jingwei_tests::node::PLACES;
@@ -16,14 +18,13 @@ use jingwei_tests::programs::{copy_dir, eventually};
 use jingwei_tests::reading::LogFiles;
 use jingwei_tests::seeded::Seeded;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// Registries that are killed side by side. Each start reads the whole log, so that several short
 /// logs take less time than a long one.
 const REGISTRIES: u64 = 4;
 /// Kills of each, amid its work.
 const ROUNDS: usize = 50;
-/// More than the rounds of one registry use up.
-const STATEMENTS: usize = 3_500;
 /// Statements on their way at once.
 const CLIENTS: usize = 24;
 /// Acknowledged in a round before it is killed, on average.
@@ -31,15 +32,16 @@ const ENOUGH: usize = 28;
 /// Acknowledged before the last kills, at the least: the rounds are worth something only under load.
 const LOAD: usize = 5_000;
 
-/// What the registry has acknowledged, and what is still to be submitted.
+/// What was signed, what of it is still to be submitted, and what the registry has acknowledged.
 #[derive(Default)]
 struct Books {
+    statements: Vec<Envelope>,
     waiting: Vec<usize>,
     acknowledged: HashMap<usize, (u64, Arc<str>)>,
 }
 
 struct Load {
-    statements: Vec<Envelope>,
+    agents: Vec<Agent>,
     books: Mutex<Books>,
     acknowledgement: Notify,
     over: AtomicBool,
@@ -50,13 +52,30 @@ impl Load {
         self.books.lock().unwrap().acknowledged.len()
     }
 
-    /// Submits statement after statement until the registry is gone or none is left.
+    /// What is to be submitted again, or else a new statement: they never run out, however fast
+    /// the disk is.
+    fn next(&self) -> (usize, Envelope) {
+        let mut books = self.books.lock().unwrap();
+        let number = books.waiting.pop().unwrap_or(books.statements.len());
+        if number == books.statements.len() {
+            let agent = &self.agents[number % self.agents.len()];
+            books.statements.push(agent.dataset(&format!("d{number}")));
+        }
+        (number, books.statements[number].clone())
+    }
+
+    /// Waits for one more acknowledgement.
+    fn wait(&self) {
+        let waited = async { timeout(PATIENCE, self.acknowledgement.notified()).await };
+        let waited = runtime().block_on(waited);
+        waited.expect("the registry acknowledges something in time");
+    }
+
+    /// Submits statement after statement until the registry is gone.
     async fn submit(self: Arc<Self>, submitter: Submitter) {
         while !self.over.load(Ordering::SeqCst) {
-            let Some(next) = self.books.lock().unwrap().waiting.pop() else {
-                return;
-            };
-            match submitter.submit(&self.statements[next]).await {
+            let (next, statement) = self.next();
+            match submitter.submit(&statement).await {
                 Ok(accepted) => {
                     let before = self
                         .books
@@ -112,20 +131,10 @@ fn killed(seed: u64) -> usize {
             .block_on(federation.registry.submitter().submit(&enrolment))
             .unwrap();
     }
-    let statements: Vec<Envelope> = (0..STATEMENTS)
-        .map(|n| agents[n % 4].dataset(&format!("d{n}")))
-        .collect();
     let mut random = Seeded::new(0x0de5_1a7e + seed);
-    let mut waiting: Vec<usize> = (0..STATEMENTS).collect();
-    for at in (1..waiting.len()).rev() {
-        waiting.swap(at, random.below(at + 1));
-    }
     let load = Arc::new(Load {
-        statements,
-        books: Mutex::new(Books {
-            waiting,
-            acknowledged: HashMap::new(),
-        }),
+        agents,
+        books: Mutex::default(),
         acknowledgement: Notify::new(),
         over: AtomicBool::new(false),
     });
@@ -140,7 +149,6 @@ fn killed(seed: u64) -> usize {
         one_round(&mut federation, &load, &mut random);
     }
     let counted = load.acknowledged();
-    assert!(counted < STATEMENTS, "the rounds ran out of statements");
     finish(&mut federation, &load);
     counted
 }
@@ -149,13 +157,13 @@ fn one_round(federation: &mut Federation, load: &Arc<Load>, random: &mut Seeded)
     federation.registry.start();
     load.over.store(false, Ordering::SeqCst);
     let submitter = federation.registry.submitter();
-    let enough = (load.acknowledged() + random.below(2 * ENOUGH)).min(STATEMENTS - 1);
+    let enough = load.acknowledged() + random.below(2 * ENOUGH);
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| runtime().spawn(load.clone().submit(submitter.clone())))
         .collect();
     // Somewhere in the work for some statement or other; the pause makes it any moment of it.
     while load.acknowledged() <= enough {
-        runtime().block_on(load.acknowledgement.notified());
+        load.wait();
     }
     std::thread::sleep(random.millis(8));
     federation.registry.kill9();
@@ -167,30 +175,25 @@ fn one_round(federation: &mut Federation, load: &Arc<Load>, random: &mut Seeded)
 
 fn finish(federation: &mut Federation, load: &Arc<Load>) {
     federation.registry.start();
-    load.over.store(false, Ordering::SeqCst);
     let submitter = federation.registry.submitter();
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| runtime().spawn(load.clone().submit(submitter.clone())))
-        .collect();
-    for client in clients {
-        runtime().block_on(client).unwrap();
+    let mut books = load.books.lock().unwrap();
+    for next in std::mem::take(&mut books.waiting) {
+        let accepted = runtime().block_on(submitter.submit(&books.statements[next]));
+        let Accepted { index, checkpoint } = accepted.unwrap();
+        books.acknowledged.insert(next, (index, checkpoint));
     }
     federation.registry.stop();
-    let books = load.books.lock().unwrap();
-    assert_eq!(
-        (books.waiting.len(), books.acknowledged.len()),
-        (0, STATEMENTS)
-    );
+    assert_eq!(books.acknowledged.len(), books.statements.len());
 
     let log = LogFiles::read(&federation.registry.dir.join("log"));
     // The root, four agencies, and each statement once.
-    assert_eq!(log.size(), 5 + STATEMENTS as u64);
+    assert_eq!(log.size(), 5 + books.statements.len() as u64);
     assert!(!log.repeats());
     let mut notes: Vec<&Arc<str>> = Vec::new();
     for (statement, (index, note)) in &books.acknowledged {
         assert_eq!(
             log.envelopes[*index as usize],
-            load.statements[*statement].to_bytes(),
+            books.statements[*statement].to_bytes(),
             "entry {index}"
         );
         notes.push(note);

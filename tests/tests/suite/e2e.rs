@@ -1,7 +1,12 @@
 //! What people do with a federation, from the command line, in separate processes.
 
 use jingwei_proto::statement::parse_fingerprint;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::mpsc;
+
 use jingwei_tests::Ran;
+use jingwei_tests::child::{Child, PATIENCE};
 use jingwei_tests::journal;
 use jingwei_tests::node::PLACES;
 use jingwei_tests::programs::{command, eventually};
@@ -395,6 +400,10 @@ fn a_standard_is_entered_by_whom_the_root_allows_and_used_by_name() {
 fn one_request_id_is_logged_at_both_nodes() {
     let pair = Pair::with_places();
     assert_eq!(pair.b.rows(PLACES_SQL).len(), 3);
+    // A line is written before what it tells of, and may be read after that.
+    for node in [&pair.a, &pair.b] {
+        eventually("it is logged", || !answered(&node.log()).is_empty());
+    }
     let asked = answered(&pair.b.log());
     let provided = answered(&pair.a.log());
     assert_eq!(
@@ -452,18 +461,11 @@ fn interrupting_a_question_stops_the_work_at_the_provider() {
         .arg(&under_way)
         .status();
     assert!(made.unwrap().success());
-    let mut asking = pair
-        .b
-        .command(&["sql", "SELECT * FROM aa.large", "--output", "large.csv"])
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let sql = ["sql", "SELECT * FROM aa.large", "--output", "large.csv"];
+    let asking = Child::start("asking", &mut pair.b.command(&sql));
     // The first row has come; from here on nobody reads.
-    let mut reader = std::fs::File::open(&under_way).unwrap();
-    let mut first = [0; 16];
-    std::io::Read::read_exact(&mut reader, &mut first).unwrap();
-    jingwei_tests::programs::signal("INT", asking.id());
-    asking.wait().unwrap();
+    let _reader = begun(under_way);
+    asking.interrupt();
     pair.a.until_log("the answer was cut off");
     // Request, acceptance and a receipt, but no acknowledgement.
     eventually("the aborted receipt is in the journal", || {
@@ -482,4 +484,16 @@ fn interrupting_a_question_stops_the_work_at_the_provider() {
     assert!(!pair.b.work.join("large.csv").exists());
     // Both nodes go on.
     assert_eq!(pair.b.rows("SELECT count(*) FROM aa.large"), ["40000"]);
+}
+
+/// Waits until something is written to a named pipe, and holds it open.
+fn begun(pipe: PathBuf) -> std::fs::File {
+    let (sender, opened) = mpsc::channel();
+    // To open a pipe that nobody writes to never ends.
+    std::thread::spawn(move || {
+        let mut reader = std::fs::File::open(pipe).unwrap();
+        reader.read_exact(&mut [0; 16]).unwrap();
+        sender.send(reader)
+    });
+    opened.recv_timeout(PATIENCE).expect("the first rows come")
 }

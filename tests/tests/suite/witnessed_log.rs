@@ -1,7 +1,7 @@
 //! A log that needs witnesses: what it publishes, whom it waits for, and what it survives.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jingwei_proto::checkpoint::CheckpointKeys;
 use jingwei_proto::key::{SecretKey, Signer as _};
@@ -11,7 +11,7 @@ use jingwei_registry::fault::Blame;
 use jingwei_registry::keyfile;
 use jingwei_registry::log::LogReader;
 use jingwei_registry::registry::{Paths, first_record};
-use jingwei_registry::witness::client::{AskError, Remote, Target, parse_url};
+use jingwei_registry::witness::client::{AskError, PATIENCE, Remote, Target, parse_url};
 use jingwei_tests::local::runtime;
 use jingwei_tests::lying_witness::{LIES, Lie, LyingWitness};
 use jingwei_tests::programs::{copy_dir, free_address};
@@ -121,11 +121,8 @@ fn a_witness_that_stalls_holds_nobody_up() {
         assert_eq!(all.cosigners(&accepted.checkpoint), [1, 2]);
     }
     // The silent one would have cost its whole time-out each time.
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
+    let (took, waited) = (began.elapsed(), 20 * PATIENCE);
+    assert!(took < waited / 4, "{took:?}");
 }
 
 #[test]

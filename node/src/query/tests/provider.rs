@@ -282,19 +282,3 @@ async fn a_dropped_answer_reads_no_further() {
     assert!(first.num_rows() <= 8_192);
     drop(rows);
 }
-
-/// Not a benchmark; only tells a broken template (tens of milliseconds) from a whole one.
-#[tokio::test]
-async fn small_queries_are_planned_quickly() {
-    let (table, _directory) = table(100, Sharing::Public);
-    let text = format!(r#"SELECT "code", "population" {FROM} WHERE "population" > 10 LIMIT 5"#);
-    let limits = Limits::default();
-    answer(&text, &table, &limits).await.unwrap();
-    let start = std::time::Instant::now();
-    for _ in 0..50 {
-        answer(&text, &table, &limits).await.unwrap();
-    }
-    let each = start.elapsed() / 50;
-    println!("one small query: {each:?}");
-    assert!(each < Duration::from_millis(100), "{each:?}");
-}
