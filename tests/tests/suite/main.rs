@@ -7,6 +7,7 @@ mod adversary_evidence;
 mod adversary_peer;
 mod adversary_provider;
 mod adversary_registry;
+mod adversary_time;
 mod alarms;
 mod bad_files;
 mod bad_registry;
