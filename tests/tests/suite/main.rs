@@ -20,6 +20,7 @@ mod crash_replica;
 mod e2e;
 mod evidence_export;
 mod fuzz_seeds;
+mod keepers;
 mod limits;
 mod membership;
 mod object_storage;
