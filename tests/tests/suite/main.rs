@@ -33,4 +33,5 @@ mod take_over_crash;
 mod take_over_submitters;
 mod witness;
 mod witnessed_crash;
+mod witnessed_faults;
 mod witnessed_log;
