@@ -1,11 +1,16 @@
 //! Published signed notes, checkpoints and cosignatures; see `vectors/README.md`.
 
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointError, verify_cosignature};
-use jingwei_proto::key::SecretKey;
+use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::note::{Algorithm, Note, NoteError, NoteKey, sign};
+use jingwei_proto::time::Time;
 use jingwei_proto::tlog_proof::TlogProof;
+use jingwei_proto::witness::{AddCheckpoint, Seen, read_cosignature, read_size};
 
 const C2SP: &str = include_str!("vectors/c2sp-note.txt");
+const COSIGNED: &str = include_str!("vectors/c2sp-cosignature.txt");
+const REQUEST: &str = include_str!("vectors/c2sp-witness-request.txt");
+const ANSWER: &str = include_str!("vectors/c2sp-witness-answer.txt");
 const GO: &str = include_str!("vectors/go-note.txt");
 const CHECKPOINT: &str = include_str!("vectors/checkpoint.txt");
 
@@ -125,6 +130,55 @@ fn a_changed_checkpoint_holds_for_nobody() {
             Err(NoteError::Unsigned(_))
         ));
     }
+}
+
+/// Their keys are not published, so what is read of the examples is all but the verdict.
+#[test]
+fn the_specification_s_cosigned_checkpoint() {
+    let note = note(COSIGNED);
+    let checkpoint: Checkpoint = note.text.parse().unwrap();
+    assert_eq!(checkpoint.origin, "example.com/behind-the-sofa");
+    assert_eq!(checkpoint.size, 20_852_163);
+    assert_eq!(checkpoint.to_string(), note.text);
+    let [log, witness] = &note.signatures[..] else {
+        panic!("the log has signed, and a witness");
+    };
+    assert_eq!((&*log.name, log.signature.len()), (&*checkpoint.origin, 64));
+    // A cosignature is its time in seconds, and then an ordinary signature.
+    assert_eq!(witness.name, "witness.example.com/w1");
+    let (seconds, signature) = witness.signature.split_first_chunk().unwrap();
+    let time = Time::from_seconds(i64::from_be_bytes(*seconds)).unwrap();
+    assert_eq!(time.to_string(), "2023-03-20T12:25:47Z");
+    assert_eq!(signature.len(), 64);
+    let stranger = SecretKey::from_seed(&[1; 32]).public().clone();
+    let other = NoteKey::new(&*witness.name, Algorithm::CosignatureV1, stranger).unwrap();
+    let verdict = verify_cosignature(&note, &other);
+    assert!(matches!(verdict, Err(NoteError::Unsigned(_))));
+}
+
+#[test]
+fn the_specification_s_request_to_a_witness_and_its_answer() {
+    let request = AddCheckpoint::parse(REQUEST.as_bytes()).unwrap();
+    assert_eq!(request.to_string(), REQUEST);
+    assert_eq!((request.old, request.proof.len()), (20_852_014, 4));
+    assert_eq!(request.checkpoint().unwrap().size, 20_852_163);
+    assert_eq!(request.note.text, note(COSIGNED).text);
+    // The log signs it twice, with a key of another kind too.
+    let [first, second] = &request.note.signatures[..] else {
+        panic!("two signatures");
+    };
+    assert_eq!(first, &note(COSIGNED).signatures[0]);
+    assert_eq!(first.name, second.name);
+    assert_ne!(first.key_hash, second.key_hash);
+    let nothing = Seen::nothing();
+    assert_eq!(request.judge(&[], &nothing).unwrap_err().status(), 404);
+
+    // Lines by keys that nobody here knows are passed over, and no size.
+    let public = SecretKey::from_seed(&[1; 32]).public().clone();
+    let unknown = NoteKey::new("witness.example/w1", Algorithm::CosignatureV1, public).unwrap();
+    let read = read_cosignature(ANSWER, &request.note.text, &unknown);
+    assert!(matches!(read, Err(NoteError::Unsigned(_))), "{read:?}");
+    assert_eq!(read_size(ANSWER), None);
 }
 
 /// The head of the example of C2SP tlog-proof; its own checkpoint is printed abridged there.

@@ -8,7 +8,7 @@ import shutil
 import sys
 
 from aics_tlog import HttpTileReader, audit_tiles, cli, parse_checkpoint, parse_note
-from facts import Checks, Facts, vkey
+from facts import Checks, Facts, Refused, vkey
 from tlog_scales import backend, tiles, tlog
 from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
@@ -95,9 +95,11 @@ def aics(checks, facts):
     checks.refuses("a cosignature by another", lambda: command(
         "verify-checkpoint", *source, "--quorum", "1", "--witness-key",
         vkey(facts.origin, 4, facts.document["keys"][0])))
-    checks.refuses("a stale checkpoint", lambda: command(
-        "verify-checkpoint", "--note", str(early), "--log-key", facts.log_vkey, *fresh[:-1], "1"))
-    early.write_text(facts.early.replace(facts.early.split("\n")[1], "9", 1))
+    then = ["verify-checkpoint", "--note", str(early), "--log-key", facts.log_vkey, *fresh]
+    checks.accepts("the checkpoint of then", lambda: command(*then))
+    checks.refuses("a stale checkpoint", lambda: command(*then[:-1], "1"))
+    size = facts.early.split("\n")[1]
+    early.write_text(facts.early.replace(f"\n{size}\n", "\n9\n", 1))
     checks.refuses("an altered past", lambda: command(*grown, *source))
     copies(checks, facts, lambda folder: audited(str(folder), facts))
 
@@ -108,8 +110,10 @@ def command(*arguments):
     with contextlib.redirect_stdout(out):
         code = cli.main(list(arguments))
     told = json.loads(out.getvalue())
+    if code == 1 and told["ok"] is False:
+        raise Refused(told["error"])
     if code != 0 or told["ok"] is not True:
-        raise ValueError(told.get("error"))
+        sys.exit(f"{' '.join(arguments)} ended with {code}: {told}")
 
 
 def audited(place, facts):
@@ -122,8 +126,10 @@ def audited(place, facts):
 
 
 def flipped(path, at=None):
+    """One bit changed. Entries are all of one length, so that one begins in the middle: some way on
+    it is no length that is changed, but an entry."""
     data = bytearray(path.read_bytes())
-    data[len(data) // 2 if at is None else at] ^= 1
+    data[len(data) // 2 + 40 if at is None else at] ^= 1
     path.write_bytes(data)
 
 
@@ -162,11 +168,27 @@ def copies(checks, facts, verify):
         shutil.rmtree(folder)
 
 
+VERDICTS = {
+    "tlog-scales": [
+        r"(Inclusion|Consistency)ProofInvalid: ",
+        r"InvalidSignature: ",
+        r"RuntimeError: could not get tile at L=0, N=0$",
+    ],
+    "aics-tlog": [
+        r"Refused: no tile source served a checkpoint that verifies with the out-of-band key",
+        r"Refused: quorum not met: 0 valid fresh cosignatures < \d; stale ",
+        r"Refused: old checkpoint: log signature from \S+ failed verification",
+        r"(Refused: )?TileVerificationError: ",
+        r"TileMissingError: tile/0/000 is not available",
+    ],
+}
+
+
 def main():
     facts = Facts(sys.argv[1])
     failed = False
     for name, check in [("tlog-scales", scales), ("aics-tlog", aics)]:
-        checks = Checks(name)
+        checks = Checks(name, *VERDICTS[name])
         check(checks, facts)
         try:
             checks.finish()

@@ -51,7 +51,8 @@ def digest_of_predicate(statement):
 
 def main():
     facts = Facts(sys.argv[1])
-    bodies, forms = Checks("securesystemslib"), Checks("in-toto-attestation")
+    bodies = Checks("securesystemslib", r"VerificationError: Accepted signatures do not match threshold")
+    forms = Checks("in-toto-attestation", r"ValueError: (Wrong statement type|.* required)")
     envelopes = [*facts.envelopes()]
     messages = [body for name, body in facts.evidence.items()
                 if name.startswith("exchanges/") and name.endswith(".json")]

@@ -1,22 +1,30 @@
 """moto keeps a registry's log: an object store that we did not write, seen through boto3."""
 
 import base64
+import contextlib
 import hashlib
 import logging
 import os
 import pathlib
 import subprocess
 import sys
+import time
 import urllib.request
 
 import boto3
-from facts import Checks, Facts
+from facts import Checks, Facts, Refused
 from moto.server import ThreadedMotoServer
 from stranger import free_port, until_serving
 
 BUCKET, PREFIX = "federation", "the/log/"
 PATIENCE = 300  # seconds that a command may take before it counts as hanging
+FAILED = 1  # the exit code of a command that could not do what it was told
 ROOTS = 6  # entries: the root and its changes, each of which the registry's own keepers sign
+VERDICTS = [
+    r"Refused: error: s3://\S+: .*<Code>NoSuchBucket</Code>",
+    r"Refused: error: s3://\S+ holds a log already; ",
+    r"Refused: error: s3://\S+ is damaged: ",
+]
 
 
 class Stored:
@@ -32,17 +40,22 @@ class Stored:
         self.address, self.serving = f"127.0.0.1:{free_port()}", None
         self.here = ["--dir", "stored"]
 
-    def run(self, *arguments, code=0):
+    def run(self, *arguments):
+        """Runs a command to its end. One that fails by its own word is a refusal."""
         ran = subprocess.run([self.program, *arguments], env=self.environment, text=True,
                              stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE)
-        if ran.returncode != code:
+        if ran.returncode == FAILED:
+            raise Refused(ran.stderr.strip())
+        if ran.returncode:
             sys.exit(f"{' '.join(arguments)} ended with {ran.returncode}:\n{ran.stderr}")
-        return ran.stderr
+
+    def serve(self, log):
+        arguments = [self.program, "serve", *self.here, "--listen", self.address]
+        return subprocess.Popen(arguments, env=self.environment, stdout=log, stderr=log)
 
     def start(self):
         with open("stored.log", "a") as log:
-            arguments = [self.program, "serve", *self.here, "--listen", self.address]
-            self.serving = subprocess.Popen(arguments, env=self.environment, stdout=log, stderr=log)
+            self.serving = self.serve(log)
         until_serving(f"http://{self.address}/checkpoint", self.serving, pathlib.Path("stored.log"))
 
     def kill(self):
@@ -96,14 +109,26 @@ def is_whole(registry, size):
 
 
 def starts(registry):
-    """Whether it starts; it must not, so nothing waits for it."""
-    ran = subprocess.run([registry.program, "serve", *registry.here, "--listen", registry.address],
-                         env=registry.environment, text=True, capture_output=True, timeout=PATIENCE)
-    return ran.returncode == 0
+    """Starts it where it must refuse to: until it has ended, or serves after all."""
+    said = pathlib.Path("refused.log")
+    with open(said, "w") as log:
+        process = registry.serve(log)
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                return bool(registry.served("checkpoint"))
+            time.sleep(0.05)
+        if process.poll() == FAILED:
+            raise Refused(said.read_text().strip())
+        sys.exit(f"it has neither started nor refused to:\n{said.read_text()}")
+    finally:
+        process.kill()
+        process.wait(60)
 
 
 def main():
-    facts, checks = Facts(sys.argv[1]), Checks("moto")
+    facts, checks = Facts(sys.argv[1]), Checks("moto", *VERDICTS)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server.start()

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import pathlib
+import re
 import sys
 import tarfile
 
@@ -66,11 +67,20 @@ def vkey(name, algorithm, text):
     return f"{name}+{digest}+{base64.b64encode(key).decode()}"
 
 
-class Checks:
-    """Counts what was accepted as it must be and refused as it must be, and fails loudly."""
+class Refused(Exception):
+    """A program's own verdict: it has ended with its code for that, and says why."""
 
-    def __init__(self, name):
+
+class Checks:
+    """Counts what was accepted as it must be and refused as it must be, and fails loudly.
+
+    A check refuses by returning False, or by one of `verdicts`: regular expressions that the class
+    and the message of what it raises begin with. Whatever else goes wrong is no verdict.
+    """
+
+    def __init__(self, name, *verdicts):
         self.name, self.accepted, self.refused, self.wrong = name, 0, 0, []
+        self.verdicts = verdicts
 
     def accepts(self, what, check):
         try:
@@ -82,13 +92,15 @@ class Checks:
 
     def refuses(self, what, check):
         try:
-            verdict = check()
-        except (Exception, SystemExit):
-            verdict = False
-        if verdict is False:
-            self.refused += 1
-        else:
-            self.wrong.append(f"{what} was accepted")
+            if check() is not False:
+                self.wrong.append(f"{what} was accepted")
+                return
+        except (Exception, SystemExit) as error:
+            text = f"{type(error).__name__}: {error}"
+            if not any(re.match(verdict, text) for verdict in self.verdicts):
+                self.wrong.append(f"{what} was not judged: {text}")
+                return
+        self.refused += 1
 
     def finish(self):
         print(f"  {self.name}: accepted {self.accepted}, refused {self.refused} tampered with")

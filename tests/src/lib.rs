@@ -9,6 +9,7 @@
 //! S3                          an object store in this process that can be made to fail
 //! LyingRegistry, LyingPeer, LyingWitness
 //!                             servers in this process that hold real keys and lie
+//! WitnessGate                 stands before a truthful witness and loses what it says
 //! BareAsker                   an agency whose messages the test writes by itself
 //! accusing                    proofs of misbehaviour, as the auditor's program judges them
 //! reading                     the log's files read by code that shares nothing with the product
@@ -36,6 +37,7 @@ pub mod seeded;
 pub mod shared;
 pub mod snapshots;
 pub mod witness;
+pub mod witness_gate;
 pub mod witnessed;
 
 pub use federation::Federation;

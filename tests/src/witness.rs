@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jingwei_proto::note::NoteKey;
 
 use crate::child::Child;
-use crate::programs::{Ran, command, free_address, signal};
+use crate::programs::{Ran, command, copy_dir, free_address, signal};
 
 /// A witness, running or not.
 pub struct Witness {
@@ -30,6 +30,17 @@ impl Witness {
             dir: dir.to_owned(),
             address: free_address(),
             key: ran.field("witness").parse().expect("init prints a key"),
+            child: None,
+        }
+    }
+
+    /// The same witness with a copy of its memory in `dir`, at another address, not started.
+    pub fn copied(&self, dir: &Path) -> Witness {
+        copy_dir(&self.dir, dir);
+        Witness {
+            dir: dir.to_owned(),
+            address: free_address(),
+            key: self.key.clone(),
             child: None,
         }
     }

@@ -82,9 +82,9 @@ fn report(alarms: &[Alarm], root: &str) -> Fault {
                 "            proved; check it with: jingwei verify {} --root {root}",
                 shell::path(proof)
             ),
-            None => say!(
-                "            not proved: it may be the fault of somebody on the way to the registry"
-            ),
+            None => {
+                say!("            not proved: it may be the fault of somebody else, or of a clock")
+            }
         }
         say!(
             "            stands until you move {} away",

@@ -8,6 +8,7 @@ use crate::key::{SecretKey, Signer};
 use crate::statement::{DatasetFile, RegistryKeys, Sharing, Territory};
 use crate::time::Time;
 
+mod authority;
 mod lifecycle;
 mod root;
 

@@ -120,6 +120,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             simple(&heir.change, Action::Successor(successor))
         }
         What::Update(update) => {
+            changes(update)?;
             let view = update.change.running.view()?;
             let record = member(&view, &update.change.agency)?;
             let action = Action::Update(updated(update, &record));
@@ -150,6 +151,14 @@ fn updated(update: &Update, record: &AgencyRecord) -> Attributes {
             .unwrap_or_else(|| record.territory.clone()),
         roles,
     }
+}
+
+fn changes(update: &Update) -> Result<(), Fault> {
+    if update.name.is_none() && update.territory.is_none() && update.standards.is_none() {
+        return Err(wrong_use("nothing would become different")
+            .advise("name what does: --name, --territory, --standards"));
+    }
+    Ok(())
 }
 
 fn simple(change: &Change, action: Action) -> Result<(), Fault> {

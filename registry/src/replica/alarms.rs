@@ -42,7 +42,7 @@ impl std::fmt::Display for Alarm {
         match &self.proof {
             Some(proof) => write!(f, "the proof is {}", proof.display()),
             None => f.write_str(
-                "nothing is proved by it, for it may also be the fault of somebody on the way",
+                "nothing is proved by it, for it may also be the fault of somebody else",
             ),
         }
     }

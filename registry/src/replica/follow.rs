@@ -8,7 +8,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::merkle::Edge;
 use jingwei_proto::misbehaviour::{Lie, Logged};
 use jingwei_proto::note::Note;
-use jingwei_proto::state::{self, RootRecord};
+use jingwei_proto::state::{self, RootRecord, TimeRecord};
 use jingwei_proto::statement::{Continues, fingerprint};
 use jingwei_proto::tile::{self, TileKind, TilePath};
 use jingwei_proto::time::Time;
@@ -33,6 +33,8 @@ const STALE: i64 = 72 * 3600;
 /// And for so many seconds the registry has shown nothing newer, though it dates its log anew
 /// every five minutes: one that was down for long is given the time to do that.
 const STALE_FOR: i64 = 15 * 60;
+/// Seconds by which clocks that are set at all may differ.
+const SKEW: i64 = 5 * 60;
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -149,7 +151,8 @@ impl Replica {
         }
         self.knows_the_rules()?;
         let now = clock();
-        self.look_at_date(time, now);
+        self.look_at_age(time, now);
+        self.look_ahead(time, now)?;
         self.standing.send_modify(|standing| {
             standing.size = signed.checkpoint.size;
             standing.log_time = Some(time);
@@ -270,7 +273,7 @@ impl Replica {
 
     /// A registry that shows what it once signed, and nothing newer, tells no lie that a file can
     /// show; so it is an alarm by its date. What it shows is true, and is taken in.
-    fn look_at_date(&self, dated: Time, now: Time) {
+    fn look_at_age(&self, dated: Time, now: Time) {
         let mut since = lock(&self.stale_since);
         if now.seconds() - dated.seconds() <= STALE {
             *since = None;
@@ -281,6 +284,23 @@ impl Replica {
         if now.seconds() - first.seconds() >= STALE_FOR {
             self.raise(&Misbehaviour::Stale { dated }, None);
         }
+    }
+
+    /// Delays go by log time, which is the registry's word alone. What holds it down is the date of
+    /// the checkpoints over it, and what holds these down is the clock here: a registry that skips
+    /// a week is not believed less, but is seen.
+    fn look_ahead(&self, dated: Time, now: Time) -> Result<(), IndexError> {
+        let ahead = |time: Time, of: Time| time.seconds() - of.seconds() > SKEW;
+        if ahead(dated, now) {
+            self.raise(&Misbehaviour::Ahead { dated, now }, None);
+        }
+        if let Some(TimeRecord { chain, time }) = self.index.log_time()?
+            && ahead(time, dated)
+        {
+            let index = chain.index;
+            self.raise(&Misbehaviour::LogTimeAhead { index, time, dated }, None);
+        }
+        Ok(())
     }
 
     /// Takes in what is new up to the signed checkpoint. Reading, checking and storing go on

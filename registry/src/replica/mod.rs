@@ -111,6 +111,28 @@ pub enum Misbehaviour {
         /// Its date.
         dated: Time,
     },
+    /// A checkpoint that is dated ahead of this node's clock.
+    #[error(
+        "the registry's checkpoint is dated {dated}, and here it is {now}: such a one would not be seen to be old when it is (or is this machine's clock slow?)"
+    )]
+    Ahead {
+        /// Its date.
+        dated: Time,
+        /// The time here.
+        now: Time,
+    },
+    /// A snapshot that puts log time ahead of the dates of checkpoints.
+    #[error(
+        "the snapshot in entry {index} of the registry's log says that it is {time}, and a checkpoint over it is dated {dated}: a delay that goes by log time ends before its time"
+    )]
+    LogTimeAhead {
+        /// The snapshot's place.
+        index: u64,
+        /// Its time.
+        time: Time,
+        /// When the checkpoint was co-signed.
+        dated: Time,
+    },
     /// A take-over that leaves out what was acknowledged.
     #[error(
         "another registry has taken over after {after} entries, and {verified} of the log before are verified: it leaves out {left_out}"
@@ -148,6 +170,8 @@ impl Misbehaviour {
             Misbehaviour::Entry { .. } => "bad-entry",
             Misbehaviour::Rejected { .. } => "rejected-entry",
             Misbehaviour::Stale { .. } => "stale-checkpoint",
+            Misbehaviour::Ahead { .. } => "checkpoint-ahead",
+            Misbehaviour::LogTimeAhead { .. } => "log-time-ahead",
             Misbehaviour::ShortTakeOver { .. } => SHORT_TAKE_OVER,
             Misbehaviour::Proved { kind, .. } => kind,
         }

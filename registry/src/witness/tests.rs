@@ -1,7 +1,9 @@
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use axum::body::Body;
 use jingwei_proto::checkpoint::{Checkpoint, verify_cosignature};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::{SecretKey, Signer as _};
@@ -9,11 +11,12 @@ use jingwei_proto::merkle::{Edge, leaf_hash};
 use jingwei_proto::note::{Algorithm, Note, NoteKey};
 use jingwei_proto::time::Time;
 use jingwei_proto::witness::{AddCheckpoint, Refusal};
+use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::Clock;
-use crate::disk::Disk;
-use crate::disk::faults::{FailAt, Failure};
+use crate::disk::faults::{FailAt, Failure, full};
+use crate::disk::{Disk, Faults, Operation};
 
 const ORIGIN: &str = "example.com/log";
 
@@ -209,6 +212,63 @@ fn a_disk_that_fails_at_any_step_never_lets_two_roots_out() {
             "{step} steps are too few for a file that is replaced durably"
         );
     }
+}
+
+/// A disk that is full while it is said to be.
+#[derive(Default)]
+struct Full(AtomicBool);
+
+impl Faults for Full {
+    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(full()),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_nothing_is_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Full::default());
+    let witness = open_with(dir.path(), 9, at(1), Disk::with_faults(disk.clone())).unwrap();
+    let router = service::router(Arc::new(witness));
+    let ask = async |body: Vec<u8>| {
+        let request = http::Request::post("/add-checkpoint").body(Body::from(body));
+        let answer = router.clone().oneshot(request.unwrap()).await;
+        answer.unwrap().status().as_u16()
+    };
+    disk.0.store(true, Ordering::SeqCst);
+    assert_eq!(ask(request(0, b"a", 1)).await, 503);
+    disk.0.store(false, Ordering::SeqCst);
+    // Nobody has that signature, so another history may be the first.
+    assert_eq!(ask(request(0, b"b", 1)).await, 200);
+    assert_eq!(ask(request(0, b"a", 1)).await, 409);
+}
+
+#[test]
+fn a_witness_of_its_own_agency_s_log_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "jingwei/test/witness/fr.bre";
+    let witness = Witness::open(dir.path(), name, Arc::new(secret(9)), at(1), Disk::new()).unwrap();
+    let watch = |origin: &str| {
+        let public = secret(1).public().clone();
+        let key = NoteKey::new(origin, Algorithm::Ed25519, public).unwrap();
+        witness.watch(origin, vec![key])
+    };
+    let own = "jingwei/test/journal/fr.bre/2026";
+    let refused = watch(own).unwrap_err();
+    assert!(matches!(&refused, WitnessError::Own { origin, .. } if origin == own));
+    assert!(refused.to_string().contains("its own agency"), "{refused}");
+    assert_eq!(witness.origins(), [""; 0]);
+    for other in [
+        "jingwei/test/journal/fr/2026",
+        "jingwei/other/journal/fr.bre/2026",
+        "jingwei/test/registry/1",
+    ] {
+        watch(other).unwrap();
+    }
+    assert_eq!(witness.origins().len(), 3);
 }
 
 /// Whether the witness takes as many steps.

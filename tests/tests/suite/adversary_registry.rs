@@ -13,7 +13,7 @@ use jingwei_proto::id::{AgencyId, DatasetId};
 use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::statement::{Dataset, DatasetFile, Predicate, Sharing, Statement};
 use jingwei_proto::time::Time;
-use jingwei_registry::clock::Clock;
+use jingwei_registry::clock::{self, Clock};
 use jingwei_registry::disk::faults::full;
 use jingwei_registry::disk::{Disk, Faults, Operation};
 use jingwei_registry::keyfile;
@@ -38,6 +38,9 @@ struct Stage {
     replica: Arc<Replica>,
     count: usize,
 }
+
+/// So many seconds from now the liar dates what it seals.
+const LATER: i64 = 3_600;
 
 /// 0 root, 1 the agency, 2 one@1, 3 one@2, 4 two@1, 5 three@1, 6 three@2
 const SIZE: u64 = 7;
@@ -84,7 +87,7 @@ impl Stage {
         .unwrap();
         Stage {
             honest: entries(&log),
-            forger: Forger::new(&federation.registry.dir).dated_after(3_600),
+            forger: Forger::new(&federation.registry.dir).dated_after(LATER),
             liar: LyingRegistry::start(SocketAddr::from(([127, 0, 0, 1], 0)), Files::default()),
             agent,
             federation,
@@ -183,7 +186,9 @@ fn versions(replica: &Replica, agency: &AgencyId, name: &str) -> Option<u64> {
 }
 
 fn advance(replica: &Arc<Replica>, liar: &LyingRegistry) -> Result<(), ReplicaError> {
-    advance_at(replica, liar, noon())
+    // When the forger seals: neither it nor the honest registry is ahead of that.
+    let now = clock::system()().plus(LATER);
+    advance_at(replica, liar, now)
 }
 
 fn advance_at(replica: &Arc<Replica>, liar: &LyingRegistry, now: Time) -> Result<(), ReplicaError> {
@@ -776,7 +781,7 @@ fn a_checkpoint_that_is_not_dated_anew_is_an_alarm_that_proves_nothing() {
     look(after(3 * day + 900));
     assert_eq!(stage.replica.alarms(), []);
     let honest_log = Files::of(&stage.federation.registry.dir.join("log"));
-    let anew = Forger::new(&stage.federation.registry.dir).dated_after(4 * day);
+    let anew = Forger::new(&stage.federation.registry.dir).dated_after(3 * day + 900);
     let dir = stage.federation.dir.path().join("anew");
     stage.liar.show(anew.write(&dir, &stage.honest));
     look(after(3 * day + 1_000));

@@ -191,7 +191,7 @@ fn a_registry_that_shows_a_shorter_log() {
 }
 
 /// What is at an address of a running process.
-fn read(url: &str) -> String {
+pub fn read(url: &str) -> String {
     runtime().block_on(async {
         let answer = reqwest::get(url).await.unwrap();
         answer.text().await.unwrap()

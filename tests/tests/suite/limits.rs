@@ -25,7 +25,7 @@ use tonic::body::Body;
 use tower::{Service as _, ServiceExt as _};
 
 /// A registry with settings of its own.
-fn registry(settings: &str) -> (Registry, TempDir) {
+pub fn registry(settings: &str) -> (Registry, TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut registry = Registry::found(&dir.path().join("registry"), "limits");
     std::fs::write(registry.dir.join("registry.toml"), settings).unwrap();
@@ -34,7 +34,7 @@ fn registry(settings: &str) -> (Registry, TempDir) {
 }
 
 /// An agency of the registry's federation, enrolled.
-fn enrolled(registry: &Registry, id: &str, seed: u8) -> Agent {
+pub fn enrolled(registry: &Registry, id: &str, seed: u8) -> Agent {
     let agent = Agent::new(registry, id, seed);
     submit(&registry.submitter(), &agent.enrolment(registry)).unwrap();
     agent
@@ -66,11 +66,8 @@ fn plain(registry: &Registry, bytes: &[u8]) -> String {
 const GET: &[u8] = b"GET /checkpoint HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
 /// The status of a submission whose body is `body`.
-async fn submit_body(mut link: Link, registry: &Registry, body: Body) -> Fault {
-    let uri = format!(
-        "https://{}/jingwei.registry.v1.Registry/Submit",
-        registry.address
-    );
+pub async fn submit_body(mut link: Link, to: SocketAddr, body: Body) -> Fault {
+    let uri = format!("https://{to}/jingwei.registry.v1.Registry/Submit");
     let request = http::Request::post(uri)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -97,7 +94,7 @@ fn who_is_slow_is_cut_off() {
         });
         let never = futures::StreamExt::chain(first, futures::stream::pending());
         let link = target(&registry).connect().await.unwrap();
-        submit_body(link, &registry, Body::new(StreamBody::new(never))).await
+        submit_body(link, registry.address, Body::new(StreamBody::new(never))).await
     });
     assert_eq!(fault.blame, Blame::TimedOut, "{fault}");
     assert!(fault.message.contains("body"), "{fault}");
@@ -125,7 +122,7 @@ fn what_is_too_large_is_refused_before_it_is_read() {
             Ok::<_, tonic::Status>(hyper::body::Frame::data(chunk.clone()))
         });
         let link = target(&registry).connect().await.unwrap();
-        submit_body(link, &registry, Body::new(StreamBody::new(endless))).await
+        submit_body(link, registry.address, Body::new(StreamBody::new(endless))).await
     });
     assert!(
         matches!(fault.blame, Blame::LimitExceeded | Blame::Malformed),
@@ -244,6 +241,41 @@ fn an_agency_s_quota_is_spent_by_nobody_else() {
         assert_eq!(submit(&submitter, envelope).unwrap(), place);
     }
     submit(&submitter, &bb.dataset("free")).unwrap();
+}
+
+#[test]
+fn an_agency_s_rate_is_its_own() {
+    let (registry, _dir) = registry("[submit]\nrate = 2\n");
+    let (aa, bb) = (enrolled(&registry, "aa", 1), enrolled(&registry, "bb", 2));
+    let submitter = registry.submitter();
+    let mut names = (0..).map(|n| format!("d{n}"));
+    let mut next = || aa.dataset(&names.next().unwrap());
+    // Five seconds of two may come at once; what was entered meanwhile flows back, and no more.
+    let began = Instant::now();
+    let (mut entered, fault) = (0, std::cell::Cell::new(None));
+    while entered < 1_000 {
+        match submit(&submitter, &next()) {
+            Ok(_) => entered += 1,
+            Err(refused) => {
+                fault.set(Some(refused));
+                break;
+            }
+        }
+    }
+    let fault = fault.take().expect("a thousand at once are too many");
+    let most = 10 + 2 * began.elapsed().as_secs() + 2;
+    assert!((10..=most).contains(&entered), "{entered} of {most}");
+    assert_eq!(fault.blame, Blame::Overloaded, "{fault}");
+    let words = "aa: its statements of this second";
+    assert!(fault.to_string().contains(words), "{fault}");
+    let pause = fault.retry_after.expect("it is told when to come back");
+    assert!(pause <= Duration::from_millis(500), "{pause:?}");
+    // Another has its own.
+    for n in 0..10 {
+        submit(&submitter, &bb.dataset(&format!("d{n}"))).unwrap();
+    }
+    // Who waits as told is let in.
+    runtime().block_on(submitter.submit(&next())).unwrap();
 }
 
 /// An envelope with the signature of another, by the same key.

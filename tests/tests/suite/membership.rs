@@ -17,17 +17,18 @@ use jingwei_tests::snapshots::set_log_time;
 use jingwei_tests::{Federation, Node, Ran};
 
 /// `aa` at one node; below it `aa.x`, which has published `places`, at another.
-struct Family {
-    top: Node,
-    child: Node,
-    federation: Federation,
+pub struct Family {
+    pub top: Node,
+    pub child: Node,
+    pub federation: Federation,
 }
 
-const ASK: &str = "SELECT count(*) FROM \"aa.x\".places";
-const BEGIN: i64 = 1_800_000_000;
+pub const ASK: &str = "SELECT count(*) FROM \"aa.x\".places";
+/// Behind the date of every checkpoint, as log time is.
+pub const BEGIN: i64 = 1_750_000_000;
 
 impl Family {
-    fn new() -> Family {
+    pub fn new() -> Family {
         let federation = Federation::start();
         let top = federation.node("top", &["aa"]);
         let mut child = federation.joined_below("child", "aa.x");
@@ -44,11 +45,11 @@ impl Family {
         }
     }
 
-    fn settle(&self) {
+    pub fn settle(&self) {
         self.federation.settle(&[&self.top, &self.child]);
     }
 
-    fn publish(&self, name: &str) -> Ran {
+    pub fn publish(&self, name: &str) -> Ran {
         let (file, schema) = self.child.places(name, PLACES);
         self.child
             .publish(&file, "aa.x", name, &schema, "unconditional")
@@ -62,7 +63,7 @@ impl Family {
 }
 
 /// A path of the test's directory, which is text.
-fn path(path: &std::path::Path) -> &str {
+pub fn path(path: &std::path::Path) -> &str {
     path.to_str().expect("a path of letters")
 }
 
@@ -113,7 +114,7 @@ fn a_key_is_rotated_by_its_agency() {
     family.publish("last").ok();
 }
 
-fn verify(family: &Family, evidence: &std::path::Path) -> Ran {
+pub fn verify(family: &Family, evidence: &std::path::Path) -> Ran {
     let fingerprint = &family.federation.registry.fingerprint;
     let mut verify = jingwei_tests::programs::command("jingwei-verify");
     Ran::run(verify.arg(evidence).args(["--root", fingerprint]))

@@ -113,6 +113,13 @@ fn a_witness_answers_each_case_with_its_status() {
 
     let (tree, fork) = (Tree::of(&["a", "b", "c"]), Tree::of(&["a", "b", "x", "y"]));
     let good = tree.request(0, 2);
+    // An empty log has one root only.
+    let false_root = Checkpoint::new(ORIGIN, 0, tree.root(2)).sign(&secret());
+    let false_empty = AddCheckpoint {
+        note: false_root.unwrap(),
+        ..good.clone()
+    };
+    assert_eq!(ask(&witness, false_empty).0, 422);
     let (status, _, lines) = ask(&witness, &good);
     assert_eq!(status, 200, "{lines}");
     read_cosignature(&lines, &good.note.text, &witness.key).unwrap();

@@ -8,13 +8,13 @@ use crate::statement::{Attributes, NewKey, Reason, Snapshot, Successor};
 
 /// What is done, to whom, and by whose keys.
 #[derive(Clone)]
-struct Deed {
+pub(super) struct Deed {
     action: Action,
     id: &'static str,
     by: Vec<u8>,
 }
 
-fn deed(action: Action, id: &'static str, by: &[u8]) -> Deed {
+pub(super) fn deed(action: Action, id: &'static str, by: &[u8]) -> Deed {
     Deed {
         action,
         id,
@@ -59,7 +59,7 @@ fn successor(id: &str) -> Action {
     })
 }
 
-fn update(level: u64, chain: &[&str]) -> Action {
+pub(super) fn update(level: u64, chain: &[&str]) -> Action {
     Action::Update(Attributes {
         name: "renamed".into(),
         level,
@@ -79,7 +79,7 @@ fn standards(level: u64, chain: &[&str]) -> Action {
 }
 
 impl World {
-    fn with_normandy() -> World {
+    pub(super) fn with_normandy() -> World {
         let mut world = World::with_france();
         let nor = enrolment("fr.nor", 2, &["28", "FR"], 13);
         world.admit(&signed(&nor, &[&key(13)], &key(10)));
@@ -90,7 +90,7 @@ impl World {
         record(&self.state[&keys::agency(&agency(id))]).unwrap()
     }
 
-    fn envelope(&self, deed: &Deed) -> Envelope {
+    pub(super) fn envelope(&self, deed: &Deed) -> Envelope {
         let record = self.state.get(&keys::agency(&agency(deed.id)));
         let chain = record
             .and_then(|bytes| record_of(bytes))
@@ -104,7 +104,7 @@ impl World {
         signed(&statement, &others.iter().collect::<Vec<_>>(), outer)
     }
 
-    fn does(&mut self, deed: &Deed) {
+    pub(super) fn does(&mut self, deed: &Deed) {
         let envelope = self.envelope(deed);
         self.admit(&envelope);
     }

@@ -1,0 +1,287 @@
+//! What the keepers of root keys do with `jingwei-registry agency` and `root`, and that no command
+//! changes anything for good without somebody's word: with real processes.
+
+use std::path::{Path, PathBuf};
+
+use jingwei_proto::key::Signer as _;
+use jingwei_proto::statement::RECOVERY_DELAY;
+use jingwei_registry::keyfile;
+use jingwei_tests::node::PLACES;
+use jingwei_tests::reading::LogFiles;
+use jingwei_tests::snapshots::set_log_time;
+use jingwei_tests::{Node, Ran, Registry};
+
+use crate::membership::{ASK, BEGIN, Family, path, verify};
+use crate::pair::Pair;
+
+const SQL: &str = "SELECT count(*) FROM aa.places";
+
+/// The keepers at the registry's machine.
+struct Keepers<'a>(&'a Registry);
+
+impl Keepers<'_> {
+    /// `jingwei-registry` with `arguments`, told where the registry is.
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let address = self.0.address.to_string();
+        let here = ["--dir", path(&self.0.dir), "--registry", &address];
+        self.0.run(&[arguments, &here].concat())
+    }
+
+    /// The same, with these root keys and nobody asked.
+    fn signed(&self, arguments: &[&str], keys: &[u8]) -> Ran {
+        let keys: Vec<PathBuf> = keys.iter().map(|n| self.key(*n)).collect();
+        let named = keys.iter().flat_map(|key| ["--root-key", path(key)]);
+        let all: Vec<&str> = arguments.iter().copied().chain(named).collect();
+        self.run(&[&all, &["--yes"][..]].concat())
+    }
+
+    fn key(&self, n: u8) -> PathBuf {
+        self.0.dir.join(format!("root-keys/{n}.pem"))
+    }
+
+    /// One key is one too few, and nothing comes of it; two are enough.
+    #[track_caller]
+    fn decide(&self, arguments: &[&str]) -> Ran {
+        let before = self.size();
+        self.signed(arguments, &[2]).expect_code(4);
+        assert_eq!(self.size(), before);
+        self.signed(arguments, &[1, 3]).ok().prints(&["entered"])
+    }
+
+    /// The same by a file that goes from one keeper to the next.
+    #[track_caller]
+    fn decide_apart(&self, arguments: &[&str]) {
+        let file = self.0.dir.join("proposal");
+        let before = self.size();
+        let out = [arguments, &["--out", path(&file)][..]].concat();
+        self.run(&out).ok().prints(&["signatures  0"]);
+        let submit = ["root", "submit", path(&file)];
+        self.signed(&submit, &[2]).expect_code(4);
+        let key = self.key(1);
+        let sign = [
+            "root",
+            "sign",
+            path(&file),
+            "--root-key",
+            path(&key),
+            "--yes",
+        ];
+        self.0.run(&sign).ok().prints(&["signatures  1"]);
+        assert_eq!(self.size(), before);
+        self.signed(&submit, &[2]).ok().prints(&["entered"]);
+    }
+
+    fn size(&self) -> u64 {
+        LogFiles::read(&self.0.dir.join("log")).size()
+    }
+}
+
+fn publish(node: &Node, agency: &str, name: &str) -> Ran {
+    let (file, schema) = node.places(name, PLACES);
+    node.publish(&file, agency, name, &schema, "public")
+}
+
+/// The question is not answered, and why.
+#[track_caller]
+fn unanswered(node: &Node, sql: &str, why: &str) {
+    let asked = node.sql(sql, &["--format", "csv"]);
+    assert!(asked.code != 0 && asked.stderr.contains(why), "{asked}");
+}
+
+#[test]
+fn keepers_suspend_resume_and_update_a_national_agency() {
+    let Pair { a, b, federation } = Pair::with_places();
+    let keepers = Keepers(&federation.registry);
+    let suspend = ["agency", "suspend", "aa", "--reason", "an audit"];
+    keepers
+        .decide(&suspend)
+        .prints(&["2 of 3 root keys", "verifiable"]);
+    federation.settle(&[&a, &b]);
+    unanswered(&b, SQL, "suspended");
+    assert_ne!(publish(&a, "aa", "meanwhile").code, 0);
+    keepers.decide_apart(&["agency", "resume", "aa"]);
+    federation.settle(&[&a, &b]);
+    assert_eq!(b.rows(SQL), ["3"]);
+    publish(&a, "aa", "again").ok();
+    let update = ["agency", "update", "aa"];
+    keepers.signed(&update, &[1, 2]).expect_code(2);
+    let named = [&update[..], &["--name", "The Land", "--standards", "true"]].concat();
+    keepers.decide(&named).prints(&["The Land"]);
+    federation.settle(&[&a, &b]);
+    b.run(&["describe", "aa/places"]).ok().prints(&["The Land"]);
+}
+
+#[test]
+fn keepers_recover_the_key_of_a_national_agency() {
+    let Pair {
+        mut a,
+        b,
+        federation,
+    } = Pair::with_places();
+    let keepers = Keepers(&federation.registry);
+    set_log_time(&federation.registry, BEGIN);
+    a.stop();
+    std::fs::remove_file(a.dir.join("agencies/aa/signing.pem")).unwrap();
+    a.run(&["recover", "--agency", "aa"]).ok();
+    let proposal = a.dir.join("aa.recovery");
+    keepers
+        .decide(&["agency", "recover", path(&proposal)])
+        .prints(&["7 days"]);
+    let delay = i64::try_from(RECOVERY_DELAY).unwrap();
+    for seconds in [BEGIN + 10, BEGIN + 10 + delay] {
+        set_log_time(&federation.registry, seconds);
+    }
+    a.start();
+    federation.settle(&[&a, &b]);
+    a.until("recovered", |status| status.alarms.is_empty());
+    publish(&a, "aa", "recovered").ok();
+    assert_eq!(b.rows(SQL), ["3"]);
+}
+
+#[test]
+fn keepers_end_a_national_agency_and_name_its_successor() {
+    let Pair { a, b, federation } = Pair::with_places();
+    let keepers = Keepers(&federation.registry);
+    let nobody = ["agency", "successor", "aa", "nobody"];
+    assert_ne!(keepers.signed(&nobody, &[1, 2]).code, 0);
+    keepers
+        .decide(&["agency", "successor", "aa", "bb"])
+        .prints(&["bb is the superior of the agencies below it"]);
+    federation.settle(&[&a, &b]);
+    unanswered(&b, SQL, "revoked");
+    assert_ne!(publish(&a, "aa", "afterwards").code, 0);
+    keepers.decide(&["agency", "revoke", "bb"]);
+    federation.settle(&[&a, &b]);
+    assert_ne!(publish(&b, "bb", "afterwards").code, 0);
+    for agency in ["aa", "bb"] {
+        let resume = ["agency", "resume", agency];
+        assert_ne!(keepers.signed(&resume, &[1, 2]).code, 0);
+    }
+}
+
+#[test]
+fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
+    let family = Family::new();
+    let saved = family.top.work.join("before.tar");
+    family.top.sql(ASK, &["--save", path(&saved)]).ok();
+    family
+        .top
+        .run(&["revoke", "aa.x", "--reason", "merged", "--yes"])
+        .ok()
+        .prints(&["for ever", "entered"]);
+    family.settle();
+    assert_ne!(family.publish("afterwards").code, 0);
+    unanswered(&family.top, ASK, "revoked");
+    verify(&family, &saved).ok();
+    assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
+}
+
+#[test]
+fn a_root_key_is_removed_and_the_threshold_changed() {
+    let Pair { a, b, federation } = Pair::with_places();
+    let keepers = Keepers(&federation.registry);
+    let removed = keyfile::load(&keepers.key(3))
+        .unwrap()
+        .public()
+        .id()
+        .to_string();
+    let unknown = ["root", "propose", "--remove", "no"];
+    keepers.signed(&unknown, &[1, 2]).expect_code(2);
+    let propose = [
+        "root",
+        "propose",
+        "--remove",
+        &removed[..12],
+        "--threshold",
+        "1",
+    ];
+    keepers.signed(&propose, &[3]).expect_code(4);
+    let ran = keepers.signed(&propose, &[1, 3]).ok();
+    let words = "signed by   2 of the 3 root keys in force, and 1 of the 2 proposed ones";
+    ran.prints(&["version 2", words, "entered"]);
+    let shown = keepers.run(&["root", "show"]).ok();
+    shown
+        .clone()
+        .prints(&["version     2", "threshold   1 of 2 root keys"]);
+    assert!(!shown.stdout.contains(&removed), "{shown}");
+    // From now on one of the two is enough, and the third is none.
+    let suspend = ["agency", "suspend", "aa"];
+    keepers.signed(&suspend, &[3]).expect_code(4);
+    keepers.signed(&suspend, &[2]).ok();
+    federation.settle(&[&a, &b]);
+    unanswered(&b, SQL, "suspended");
+}
+
+/// Where nobody can be asked, nothing is done without `--yes`, and what would be done is said.
+#[test]
+fn no_command_changes_anything_without_somebody_s_word() {
+    let mut family = Family::new();
+    family.child.stop();
+    family.child.run(&["recover", "--agency", "aa.x"]).ok();
+    family.child.start();
+    family.settle();
+    let keepers = Keepers(&family.federation.registry);
+    let before = keepers.size();
+    let lost = family.child.dir.join("aa.x.recovery");
+    let new = family.child.proposal("aa.x");
+    for (node, command, says) in [
+        (&family.child, &["rotate"][..], "new key"),
+        (&family.child, &["contest"], "cancels"),
+        (&family.top, &["enrol", path(&new)], "superior"),
+        (&family.top, &["recover", path(&lost)], "7 days"),
+        (&family.top, &["suspend", "aa.x"], "verifiable"),
+        (&family.top, &["resume", "aa.x"], "takes part again"),
+        (&family.top, &["revoke", "aa.x"], "for ever"),
+        (&family.top, &["successor", "aa.x", "aa"], "successor"),
+        (&family.top, &["update", "aa.x", "--name", "New"], "New"),
+    ] {
+        unasked(&node.run(command), says);
+    }
+    let file = family.child.work.join("next.root");
+    let threshold = ["root", "propose", "--threshold", "1"];
+    let out = [&threshold[..], &["--out", path(&file)]].concat();
+    keepers.run(&out).ok();
+    let key = keepers.key(1);
+    let submit = ["root", "submit", path(&file), "--root-key", path(&key)];
+    for (command, says) in [
+        (&["agency", "suspend", "aa"][..], "verifiable"),
+        (&["agency", "resume", "aa"], "takes part again"),
+        (&["agency", "revoke", "aa"], "for ever"),
+        (&["agency", "successor", "aa", "aa.x"], "successor"),
+        (&["agency", "update", "aa", "--name", "New"], "New"),
+        (&threshold, "threshold   1 of 3"),
+        (&submit, "threshold   1 of 3"),
+    ] {
+        unasked(&keepers.run(command), says);
+    }
+    let sign = ["root", "sign", path(&file), "--root-key", path(&key)];
+    unasked(&keepers.0.run(&sign), "threshold   1 of 3");
+    assert_eq!(keepers.size(), before);
+    family.child.stop();
+    let (heir, second) = (family.child.work.join("heir"), keepers.key(2));
+    let take_over = |more: &[&str]| {
+        let here = ["take-over", "--dir", path(&heir)];
+        keepers.0.run(&[&here, more].concat())
+    };
+    let from = ["--from", path(&family.child.dir)];
+    let keys = ["--root-key", path(&key), "--root-key", path(&second)];
+    unasked(
+        &take_over(&[from, [keys[0], keys[1]], [keys[2], keys[3]]].concat()),
+        "continues",
+    );
+    not_begun(keepers.0, &heir);
+}
+
+#[track_caller]
+fn unasked(ran: &Ran, says: &str) {
+    let ran = ran.clone().expect_code(2).complains(&["--yes"]);
+    ran.prints(&[says]);
+}
+
+/// A registry that has not been taken over does not serve.
+#[track_caller]
+fn not_begun(registry: &Registry, dir: &Path) {
+    let serve = ["serve", "--dir", path(dir), "--listen", "127.0.0.1:0"];
+    let ran = registry.run(&serve);
+    assert!(ran.code != 0 && ran.stderr.contains("take-over"), "{ran}");
+}
