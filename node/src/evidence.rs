@@ -240,7 +240,8 @@ impl Rests {
         let index = node.replica.index();
         let wanted = |snapshot| {
             let changes = self.changes.iter().map(|(id, places)| (id, places.clone()));
-            evidence::wanted(snapshot, &self.roots, changes)
+            let wanted = evidence::wanted(snapshot, &self.roots, changes);
+            wanted.into_keys().collect()
         };
         let Some((snapshot, proofs)) = index.prove(wanted).map_err(index_fault)? else {
             return Ok(());

@@ -7,6 +7,10 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Number, Value};
 
+mod write;
+
+pub use write::Unusual;
+
 /// Objects and arrays may nest this deep; no statement needs more, and a stack is finite.
 pub const MAX_DEPTH: usize = 64;
 
@@ -49,65 +53,27 @@ pub fn parse_into<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
 /// The RFC 8785 canonical form of `value`.
 ///
 /// # Panics
-/// Never for the types of this crate: their maps have text keys and they hold no floats that
-/// JSON cannot write.
+/// Never for JSON values and the types of this project: their maps have text keys, and they hold no
+/// floats that JSON cannot write.
 pub fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
-    let value = serde_json::to_value(value).expect("statement types are always valid JSON");
-    canonical_value(&value)
+    write::value(value).expect("types of this project are always valid JSON")
 }
 
-/// As [`canonical`], of a value that has been read.
-pub fn canonical_value(value: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1_024);
-    write(value, &mut out);
-    out
+/// The RFC 8785 canonical form of one object with the members of both structures; they have none of
+/// the same name.
+///
+/// # Panics
+/// As [`canonical`].
+pub fn canonical_joined<A: Serialize, B: Serialize>(a: &A, b: &B) -> Vec<u8> {
+    write::joined(a, b, false).expect("types of this project are always valid JSON")
 }
 
-/// As [`canonical_value`], of an object's members.
-pub fn canonical_members(members: &Map<String, Value>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1_024);
-    write_members(members, &mut out);
-    out
-}
-
-/// What serde_json writes compactly is canonical but for the order of members and for floats.
-fn write(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Object(members) => write_members(members, out),
-        Value::Array(values) => {
-            out.push(b'[');
-            for (place, value) in values.iter().enumerate() {
-                if place > 0 {
-                    out.push(b',');
-                }
-                write(value, out);
-            }
-            out.push(b']');
-        }
-        Value::Number(number) if number.is_f64() => {
-            out.extend(serde_json_canonicalizer::to_vec(number).expect("a float of JSON is finite"))
-        }
-        scalar => write_scalar(scalar, out),
-    }
-}
-
-fn write_members(members: &Map<String, Value>, out: &mut Vec<u8>) {
-    let mut members: Vec<(&String, &Value)> = members.iter().collect();
-    members.sort_unstable_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-    out.push(b'{');
-    for (place, (name, value)) in members.into_iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        write_scalar(name, out);
-        out.push(b':');
-        write(value, out);
-    }
-    out.push(b'}');
-}
-
-fn write_scalar<T: Serialize + ?Sized>(scalar: &T, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, scalar).expect("a vector takes everything");
+/// As [`canonical_joined`], unless [`parse`] would refuse it.
+///
+/// # Errors
+/// If there is a float or an integer beyond 2^53 in it.
+pub fn strict_joined<A: Serialize, B: Serialize>(a: &A, b: &B) -> Result<Vec<u8>, Unusual> {
+    write::joined(a, b, true)
 }
 
 fn read(bytes: &[u8], strict: Strict) -> Result<Value, JsonError> {

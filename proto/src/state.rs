@@ -66,7 +66,24 @@ pub trait Lookup {
 
     /// The record under `key`.
     fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Self::Error>;
+
+    /// The record under `key`, read. Every entry asks for the root and its signer: a storage may
+    /// keep what it has read.
+    fn find<T: Record>(&self, key: &str) -> Result<Option<T>, ApplyError<Self::Error>> {
+        let Some(bytes) = self.get(key).map_err(ApplyError::Storage)? else {
+            return Ok(None);
+        };
+        match record(&bytes) {
+            Some(record) => Ok(Some(record)),
+            None => Err(ApplyError::Unreadable(key.to_owned())),
+        }
+    }
 }
+
+/// What a record can be read as.
+pub trait Record: DeserializeOwned + Clone + Send + Sync + 'static {}
+
+impl<T: DeserializeOwned + Clone + Send + Sync + 'static> Record for T {}
 
 /// A state in memory: for tests, for auditors and for a batch on top of a stored state.
 impl Lookup for std::collections::BTreeMap<String, Vec<u8>> {
@@ -172,19 +189,6 @@ fn reject(blame: Blame, reason: impl Into<String>) -> Rejection {
     }
 }
 
-fn find<T: DeserializeOwned, L: Lookup>(
-    state: &L,
-    key: &str,
-) -> Result<Option<T>, ApplyError<L::Error>> {
-    let Some(bytes) = state.get(key).map_err(ApplyError::Storage)? else {
-        return Ok(None);
-    };
-    match record(&bytes) {
-        Some(record) => Ok(Some(record)),
-        None => Err(ApplyError::Unreadable(key.to_owned())),
-    }
-}
-
 fn put<T: Serialize>(key: String, record: &T) -> Write {
     (key, Some(canonical(record)))
 }
@@ -204,7 +208,7 @@ pub fn apply<L: Lookup>(
         statement: &statement,
         head: &statement.head,
     };
-    let root: Option<RootRecord> = find(state, keys::ROOT)?;
+    let root: Option<RootRecord> = state.find(keys::ROOT)?;
     let (writes, signer) = match (&statement.predicate, root) {
         (Predicate::Root(body), root) => entry.root(body, root)?,
         (_, None) => {

@@ -15,10 +15,11 @@
 //! Where the log asks for rules that this program is too old for, the index stops before that
 //! entry, for good: what it holds stays true, and what follows is for a newer program.
 
-use std::collections::BTreeMap;
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jingwei_proto::digest::Digest;
@@ -28,11 +29,10 @@ use jingwei_proto::key::KeyId;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::{
-    self, AgencyRecord, ApplyError, Chain, Change, KeyRecord, Lookup, NodeRecord, RootRecord,
-    SchemaRecord, TimeRecord, VersionRecord, keys,
+    self, AgencyRecord, ApplyError, Chain, Change, KeyRecord, Lookup, NodeRecord, Record,
+    RootRecord, SchemaRecord, TimeRecord, VersionRecord, keys,
 };
 use jingwei_proto::statement::Snapshot;
-use serde::de::DeserializeOwned;
 
 use crate::log::{LogError, LogReader};
 use crate::tls::Members;
@@ -47,6 +47,9 @@ const STATE: &[u8] = b"state/";
 const RELEASED: Duration = Duration::from_secs(5);
 /// How sled says that there is one.
 const LOCKED: &str = "could not acquire lock";
+/// Records that are kept as they were read: more than the agencies that are busy at once, and of a
+/// few kilobytes each.
+const KEPT: usize = 1_024;
 /// Entries folded between two writes to sled.
 const BATCH: usize = 256;
 /// Before the places of rejected entries.
@@ -113,6 +116,8 @@ pub struct Index {
     writes: Arc<AtomicU64>,
     /// Rules that the log asks for and this program is too old for; 0 if there are none.
     newer_rules: Arc<AtomicU64>,
+    /// Records as they were read, while the index stands where it does.
+    kept: Arc<Mutex<Kept>>,
     /// The state at the newest snapshot, once it has been asked for.
     past: Arc<Mutex<Option<snapshots::Past>>>,
 }
@@ -159,6 +164,7 @@ impl Index {
             path: path.to_owned(),
             writes: Arc::default(),
             newer_rules: Arc::default(),
+            kept: Arc::default(),
             past: Arc::default(),
         })
     }
@@ -372,14 +378,22 @@ impl Index {
         })
     }
 
-    fn find<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, IndexError> {
+    fn find<T: Record>(&self, key: &str) -> Result<Option<T>, IndexError> {
+        // Held while the record is read, so that none is kept as of a later state than its own.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.keep_to(self.writes());
+        if let Some(record) = kept.find(key) {
+            return Ok(Some(record));
+        }
+        // What is not there may be asked for by anybody under any name, and is not kept.
         let Some(bytes) = self.get(key)? else {
             return Ok(None);
         };
-        match state::record(&bytes) {
-            Some(record) => Ok(Some(record)),
-            None => Err(self.unreadable(key)),
-        }
+        let Some(record) = state::record::<T>(&bytes) else {
+            return Err(self.unreadable(key));
+        };
+        kept.add(key, record.clone());
+        Ok(Some(record))
     }
 
     /// A record that cannot be read; at the next start the index is built anew.
@@ -401,6 +415,31 @@ impl Index {
     }
 }
 
+/// Records of one state of the index, by key.
+#[derive(Default)]
+struct Kept {
+    writes: u64,
+    records: HashMap<String, Box<dyn Any + Send>>,
+}
+
+impl Kept {
+    /// Forgets what is of an earlier state, and everything when it has become too much.
+    fn keep_to(&mut self, writes: u64) {
+        if self.writes != writes || self.records.len() >= KEPT {
+            self.records.clear();
+            self.writes = writes;
+        }
+    }
+
+    fn find<T: Record>(&self, key: &str) -> Option<T> {
+        self.records.get(key)?.downcast_ref().cloned()
+    }
+
+    fn add<T: Record>(&mut self, key: &str, record: T) {
+        self.records.insert(key.to_owned(), Box::new(record));
+    }
+}
+
 impl Lookup for Index {
     type Error = IndexError;
 
@@ -410,6 +449,10 @@ impl Lookup for Index {
             .get(state_key(key))
             .map_err(|source| self.sled(source))?;
         Ok(bytes.map(|bytes| bytes.to_vec()))
+    }
+
+    fn find<T: Record>(&self, key: &str) -> Result<Option<T>, ApplyError<IndexError>> {
+        Index::find(self, key).map_err(ApplyError::Storage)
     }
 }
 
@@ -476,6 +519,17 @@ impl Lookup for Batch<'_> {
         match self.state.get(key) {
             Some(record) => Ok(record.clone()),
             None => self.index.get(key),
+        }
+    }
+
+    fn find<T: Record>(&self, key: &str) -> Result<Option<T>, ApplyError<IndexError>> {
+        match self.state.get(key) {
+            Some(Some(bytes)) => match state::record(bytes) {
+                Some(record) => Ok(Some(record)),
+                None => Err(ApplyError::Unreadable(key.to_owned())),
+            },
+            Some(None) => Ok(None),
+            None => Lookup::find(self.index, key),
         }
     }
 }

@@ -10,7 +10,9 @@
 //!           ───── DoAction("acknowledge") ───────────► journal(acknowledgement)
 //! ```
 //!
-//! A message counts once it is durable in its sender's journal, and is sent only then.
+//! A message counts once it is durable in its sender's journal, and is sent only then. A short answer
+//! is computed before its first frame is sent, so that its receipt becomes durable together with its
+//! acceptance.
 //!
 //! The asker's question is answered when the acknowledgement stands in its own journal. Bringing
 //! it to the provider is the [`outbox`]'s work, which goes on trying when the question is over.

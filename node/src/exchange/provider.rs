@@ -15,25 +15,18 @@ use jingwei_proto::id::AgencyId;
 use jingwei_proto::state::VersionRecord;
 use jingwei_proto::statement::{Request as Asked, Used};
 use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::request_id::RequestId;
 use jingwei_registry::serve::PeerKey;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::messages::{self, Message, Unverified};
-use super::sending::{Accepted, Answer};
+use super::sending::{Answer, Frames, Sending};
 use super::{ACKNOWLEDGE, bundle, same_history};
 use crate::agency::HostedAgency;
-use crate::journals::Kind;
 use crate::node::Node;
 use crate::query::guard::GuardedTable;
 use crate::query::limits::BUSY;
 use crate::query::permit::{Denial, Permit};
 use crate::query::provide::{ProvideError, provide};
-
-/// Frames that may wait for the network; the plan below waits with them.
-const AHEAD: usize = 2;
 
 /// Answers other agencies' requests.
 pub struct Provider(pub Arc<Node>);
@@ -49,7 +42,8 @@ struct Admitted {
 }
 
 impl Provider {
-    async fn accept(&self, peer: PeerKey, ticket: &[u8]) -> Result<Accepted, Fault> {
+    /// Answers a request: nothing is read for one that is not admitted.
+    async fn answer(&self, peer: PeerKey, ticket: &[u8]) -> Result<Frames, Fault> {
         let node = &self.0;
         let admitted = self.admit(peer, ticket)?;
         let now = (node.clock)();
@@ -71,33 +65,16 @@ impl Provider {
             manifest: record.chain.payload,
             index: record.chain.index,
         };
-        let acceptance = node.party(&provider).acceptance(
-            (node.clock)(),
-            &request,
-            &requester,
-            used,
-            node.seen(),
-        );
-        // The request must be new before anything is answered; both are durable together.
-        let nonce = &request.body.nonce;
-        let messages = [
-            (Kind::Request, nonce.as_str(), &request.envelope),
-            (Kind::Acceptance, nonce.as_str(), &acceptance.envelope),
-        ];
-        node.journals
-            .enter_new(provider.id(), request.body.expires, &messages)
-            .await?;
+        let party = node.party(&provider);
+        let acceptance = party.acceptance((node.clock)(), &request, &requester, used, node.seen());
         let answer = Answer {
             node: node.clone(),
             provider,
             requester,
+            request,
             acceptance,
         };
-        Ok(Accepted {
-            answer,
-            rows,
-            place,
-        })
+        Sending::new(answer, rows, place)?.begin().await
     }
 
     /// Checks who asks, over which connection, for what, and whether it may.
@@ -248,14 +225,8 @@ impl FlightService for Provider {
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
         let peer = peer(&request);
-        let accepted = self.accept(peer, &request.into_inner().ticket).await?;
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        let sending = accepted.send(sender);
-        match RequestId::current() {
-            Some(id) => tokio::spawn(id.scope(sending)),
-            None => tokio::spawn(sending),
-        };
-        Ok(Response::new(ReceiverStream::new(receiver).boxed()))
+        let frames = self.answer(peer, &request.into_inner().ticket).await?;
+        Ok(Response::new(frames))
     }
 
     async fn do_action(

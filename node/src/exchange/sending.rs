@@ -1,15 +1,22 @@
 //! The provider sends an answer that it has accepted to give, and then its receipt.
+//!
+//! A short answer, which most are, is computed before anything is sent, so that its acceptance and
+//! its receipt become durable in one step. Of a longer one the acceptance does first, and the rows
+//! follow as the requester takes them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow_flight::FlightData;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::id::AgencyId;
-use jingwei_proto::statement::{Acceptance, AnswerDigest, Outcome, Receipt};
+use jingwei_proto::statement::{Acceptance, AnswerDigest, Outcome, Receipt, Request};
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::request_id::RequestId;
 use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::ledger::{self, Place, Waiting};
@@ -18,86 +25,258 @@ use super::provider::provide_fault;
 use crate::agency::HostedAgency;
 use crate::journals::Kind;
 use crate::node::Node;
-use crate::query::answer::{AnswerHasher, AnswerWriter};
+use crate::query::answer::AnswerHasher;
 use crate::query::frames::{Encoder, closing_frame};
 use crate::query::limits::Exceeded;
 use crate::query::provide::ProvideError;
 
-/// An answer that has been accepted: everything that the first row must wait for is done.
-pub(super) struct Accepted {
-    pub answer: Answer,
-    pub rows: SendableRecordBatchStream,
-    pub place: Place,
-}
+/// Frames that may wait for the network; the plan below waits with them.
+const AHEAD: usize = 2;
+
+/// Bytes of rows up to which an answer is short: what HTTP/2 lets a server send before it hears
+/// from its client (RFC 9113 §6.9.2).
+const SHORT: usize = 65_535;
+
+/// What goes to the requester.
+pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;
+
+type Sender = mpsc::Sender<Result<FlightData, Status>>;
 
 /// What the receipt of an answer follows from, besides its rows.
 pub(super) struct Answer {
     pub node: Arc<Node>,
     pub provider: Arc<HostedAgency>,
     pub requester: AgencyId,
+    pub request: Message<Request>,
     pub acceptance: Message<Acceptance>,
 }
 
-type Frames = mpsc::Sender<Result<FlightData, Status>>;
+/// An answer whose rows are being computed.
+pub(super) struct Sending {
+    answer: Answer,
+    rows: SendableRecordBatchStream,
+    encoder: Encoder,
+    hasher: AnswerHasher,
+    place: Place,
+}
 
-impl Accepted {
-    /// Sends the whole answer and its receipt. If the requester goes away, or the plan fails,
-    /// the receipt says after how many rows, and stands in the journal alone.
-    pub async fn send(self, frames: Frames) {
-        let Accepted {
+impl Sending {
+    /// Nothing has been computed yet, and nothing is durable.
+    pub fn new(
+        answer: Answer,
+        rows: SendableRecordBatchStream,
+        place: Place,
+    ) -> Result<Sending, Fault> {
+        let encoder = Encoder::new(rows.schema()).map_err(|error| unencodable(&error))?;
+        Ok(Sending {
             answer,
-            mut rows,
+            rows,
+            encoder,
+            hasher: AnswerHasher::hasher(),
             place,
-        } = self;
-        let mut hasher = AnswerWriter::<std::io::Sink>::hasher();
-        // A requester that stops reading holds a seat no longer than one that reads.
-        let time = answer.node.config.query.time;
-        let result = tokio::select! {
-            () = frames.closed() => Err(None),
-            () = tokio::time::sleep(time) => Err(Some(
-                provide_fault(&Exceeded::Time(time).into(), &answer.provider)
-            )),
-            result = send_rows(&mut rows, &answer, &mut hasher, &frames) => result,
+        })
+    }
+
+    /// Lets the request count, and the acceptance; only then there are frames to send.
+    ///
+    /// # Errors
+    /// If the request has been made before, or the journal cannot be written. A plan that fails
+    /// before it has many rows is an answer that was cut off at its beginning.
+    pub async fn begin(mut self) -> Result<Frames, Fault> {
+        let mut frames = Vec::new();
+        match self.short(&mut frames).await {
+            Ok(true) => {
+                let receipt = self.answer.complete(self.hasher)?;
+                self.answer.open(Some(&receipt)).await?;
+                self.answer.completed(&receipt);
+                frames.push(closing(&receipt));
+                Ok(stream::iter(frames.into_iter().map(Ok)).boxed())
+            }
+            Ok(false) => {
+                self.answer.open(None).await?;
+                let (sender, receiver) = mpsc::channel(AHEAD);
+                let rest = self.send(frames, sender);
+                match RequestId::current() {
+                    Some(id) => tokio::spawn(id.scope(rest)),
+                    None => tokio::spawn(rest),
+                };
+                Ok(ReceiverStream::new(receiver).boxed())
+            }
+            Err(fault) => {
+                let receipt = self.answer.aborted(self.hasher);
+                self.answer.open(Some(&receipt)).await?;
+                Err(fault)
+            }
+        }
+    }
+
+    /// Computes the answer's first frames; whether they are all of it.
+    async fn short(&mut self, frames: &mut Vec<FlightData>) -> Result<bool, Fault> {
+        let mut schema = self.encoder.schema_frame();
+        self.digest(&schema)?;
+        schema.app_metadata = self.answer.acceptance.envelope.to_bytes().into();
+        frames.push(schema);
+        let mut bytes = 0;
+        while bytes <= SHORT {
+            let Some(more) = self.next().await? else {
+                return Ok(true);
+            };
+            bytes += more
+                .iter()
+                .map(|frame| frame.data_body.len())
+                .sum::<usize>();
+            frames.extend(more);
+        }
+        Ok(false)
+    }
+
+    /// The frames of the next batch.
+    async fn next(&mut self) -> Result<Option<Vec<FlightData>>, Fault> {
+        let Some(batch) = self.rows.next().await else {
+            return Ok(None);
         };
+        let batch = batch.map_err(|error| {
+            tracing::debug!(%error, "an answer ended with an error");
+            provide_fault(&ProvideError::classify(&error), &self.answer.provider)
+        })?;
+        let frames = self.encoder.batch_frames(&batch);
+        let frames = frames.map_err(|error| unencodable(&error))?;
+        frames.iter().try_for_each(|frame| self.digest(frame))?;
+        Ok(Some(frames))
+    }
+
+    fn digest(&mut self, frame: &FlightData) -> Result<(), Fault> {
+        let digested = self.hasher.frame(frame);
+        digested.map_err(|error| unencodable(&error))
+    }
+
+    /// Sends what is there, the rest of the answer and its receipt. If the requester goes away, or
+    /// the plan fails, the receipt says after how many rows, and stands in the journal alone.
+    async fn send(mut self, frames: Vec<FlightData>, sender: Sender) {
+        // A requester that stops reading holds a seat no longer than one that reads.
+        let time = self.answer.node.config.query.time;
+        let result = tokio::select! {
+            () = sender.closed() => Err(None),
+            () = tokio::time::sleep(time) => Err(Some(
+                provide_fault(&Exceeded::Time(time).into(), &self.answer.provider)
+            )),
+            result = self.send_rows(frames, &sender) => result,
+        };
+        let Sending {
+            answer,
+            rows,
+            hasher,
+            place,
+            ..
+        } = self;
         drop(rows);
         let fault = match result {
-            Ok(()) => answer.finish(hasher, place, &frames).await.err(),
+            Ok(()) => answer.finish(hasher, &sender).await.err(),
             Err(fault) => {
                 answer.abort(hasher).await;
-                drop(place);
                 fault
             }
         };
+        drop(place);
         if let Some(fault) = fault {
-            let _ = frames.send(Err(fault.into())).await;
+            let _ = sender.send(Err(fault.into())).await;
         }
+    }
+
+    /// An error without a fault means that nobody listens any more.
+    async fn send_rows(
+        &mut self,
+        frames: Vec<FlightData>,
+        sender: &Sender,
+    ) -> Result<(), Option<Fault>> {
+        let mut frames = Some(frames);
+        while let Some(more) = frames {
+            for frame in more {
+                sender.send(Ok(frame)).await.map_err(|_| None)?;
+            }
+            frames = self.next().await?;
+        }
+        Ok(())
     }
 }
 
+fn unencodable(error: &dyn std::fmt::Display) -> Fault {
+    tracing::error!(%error, "an answer cannot be encoded");
+    Fault::new(Blame::Internal, "the provider cannot encode its answer")
+}
+
+fn closing(receipt: &Message<Receipt>) -> FlightData {
+    closing_frame(receipt.envelope.to_bytes().into())
+}
+
 impl Answer {
-    async fn finish(
-        &self,
-        hasher: AnswerHasher,
-        place: Place,
-        frames: &Frames,
-    ) -> Result<(), Fault> {
-        let (answer, _) = hasher
-            .finish()
-            .map_err(|error| Fault::new(Blame::Internal, error.to_string()))?;
-        let rows = answer.rows;
-        let receipt = self.receipt(Outcome::Complete, answer);
+    /// Makes request and acceptance durable, and in the same step the receipt of an answer that is
+    /// at its end already. The request must be new before anything is answered.
+    async fn open(&self, receipt: Option<&Message<Receipt>>) -> Result<(), Fault> {
+        let nonce = self.request.body.nonce.as_str();
+        let mut messages = vec![
+            (Kind::Request, nonce, &self.request.envelope),
+            (Kind::Acceptance, nonce, &self.acceptance.envelope),
+        ];
+        messages.extend(receipt.map(|receipt| (Kind::Receipt, nonce, &receipt.envelope)));
+        let journals = &self.node.journals;
+        let expires = self.request.body.expires;
+        journals
+            .enter_new(self.provider.id(), expires, &messages)
+            .await
+    }
+
+    async fn finish(&self, hasher: AnswerHasher, sender: &Sender) -> Result<(), Fault> {
+        let receipt = self.complete(hasher)?;
         self.enter(&receipt).await?;
-        drop(place);
-        metrics::counter!("jingwei_exchanges_answered_total").increment(1);
-        tracing::info!(requester = %self.requester, dataset = %self.acceptance.body.dataset.version, rows, "answered");
+        self.completed(&receipt);
         // Whether it arrives shows in the acknowledgement.
-        let _ = frames
-            .send(Ok(closing_frame(receipt.envelope.to_bytes().into())))
-            .await;
+        let _ = sender.send(Ok(closing(&receipt))).await;
         Ok(())
     }
 
     async fn abort(&self, hasher: AnswerHasher) {
+        let receipt = self.aborted(hasher);
+        if ledger::counts(&receipt.body) {
+            self.wait_for(&receipt);
+        }
+        if let Err(fault) = self.enter(&receipt).await {
+            tracing::error!(%fault, "the receipt of a cut-off answer is not in the journal");
+        }
+    }
+
+    /// Makes a receipt durable.
+    async fn enter(&self, receipt: &Message<Receipt>) -> Result<(), Fault> {
+        let nonce = self.acceptance.body.nonce.as_str();
+        let entry = (Kind::Receipt, nonce, &receipt.envelope);
+        let journals = &self.node.journals;
+        journals.enter(self.provider.id(), &[entry]).await
+    }
+
+    /// The receipt is durable, and the answer waits for an acknowledgement.
+    fn completed(&self, receipt: &Message<Receipt>) {
+        self.wait_for(receipt);
+        metrics::counter!("jingwei_exchanges_answered_total").increment(1);
+        let rows = receipt.body.answer.rows;
+        tracing::info!(requester = %self.requester, dataset = %self.acceptance.body.dataset.version, rows, "answered");
+    }
+
+    fn wait_for(&self, receipt: &Message<Receipt>) {
+        let waiting = Waiting {
+            receipt: receipt.envelope.payload_digest(),
+            answer: receipt.body.answer.clone(),
+            since: receipt.head.time,
+        };
+        let nonce = self.acceptance.body.nonce.as_str();
+        self.node.ledger.sent(&self.requester, nonce, waiting);
+    }
+
+    fn complete(&self, hasher: AnswerHasher) -> Result<Message<Receipt>, Fault> {
+        let (answer, _) = hasher.finish().map_err(|error| unencodable(&error))?;
+        Ok(self.receipt(Outcome::Complete, answer))
+    }
+
+    fn aborted(&self, hasher: AnswerHasher) -> Message<Receipt> {
         let (rows, bytes) = hasher.counted();
         let digest = hasher
             .finish()
@@ -107,28 +286,9 @@ impl Answer {
             rows,
             bytes,
         };
-        let receipt = self.receipt(Outcome::Aborted, answer);
         metrics::counter!("jingwei_exchanges_aborted_total").increment(1);
         tracing::info!(requester = %self.requester, rows, "the answer was cut off");
-        if let Err(fault) = self.enter(&receipt).await {
-            tracing::error!(%fault, "the receipt of a cut-off answer is not in the journal");
-        }
-    }
-
-    /// Makes a receipt durable, and lets its answer wait for an acknowledgement.
-    async fn enter(&self, receipt: &Message<Receipt>) -> Result<(), Fault> {
-        let nonce = self.acceptance.body.nonce.as_str();
-        if ledger::counts(&receipt.body) {
-            let waiting = Waiting {
-                receipt: receipt.envelope.payload_digest(),
-                answer: receipt.body.answer.clone(),
-                since: receipt.head.time,
-            };
-            self.node.ledger.sent(&self.requester, nonce, waiting);
-        }
-        let entry = (Kind::Receipt, nonce, &receipt.envelope);
-        let journals = &self.node.journals;
-        journals.enter(self.provider.id(), &[entry]).await
+        self.receipt(Outcome::Aborted, answer)
     }
 
     fn receipt(&self, outcome: Outcome, answer: AnswerDigest) -> Message<Receipt> {
@@ -139,42 +299,4 @@ impl Answer {
             answer,
         )
     }
-}
-
-/// Sends schema and batches. An error without a fault means that nobody listens any more.
-async fn send_rows(
-    rows: &mut SendableRecordBatchStream,
-    answer: &Answer,
-    hasher: &mut AnswerHasher,
-    frames: &Frames,
-) -> Result<(), Option<Fault>> {
-    let internal = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "an answer cannot be encoded");
-        Some(Fault::new(
-            Blame::Internal,
-            "the provider cannot encode its answer",
-        ))
-    };
-    let encoder = Encoder::new(rows.schema()).map_err(|error| internal(&error))?;
-    let mut first = encoder.schema_frame();
-    hasher.frame(&first).map_err(|error| internal(&error))?;
-    first.app_metadata = answer.acceptance.envelope.to_bytes().into();
-    frames.send(Ok(first)).await.map_err(|_| None)?;
-    while let Some(batch) = rows.next().await {
-        let batch = batch.map_err(|error| {
-            tracing::debug!(%error, "an answer ended with an error");
-            Some(provide_fault(
-                &ProvideError::classify(&error),
-                &answer.provider,
-            ))
-        })?;
-        for frame in encoder
-            .batch_frames(&batch)
-            .map_err(|error| internal(&error))?
-        {
-            hasher.frame(&frame).map_err(|error| internal(&error))?;
-            frames.send(Ok(frame)).await.map_err(|_| None)?;
-        }
-    }
-    Ok(())
 }

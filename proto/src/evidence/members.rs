@@ -136,7 +136,12 @@ impl Members {
     }
 
     pub(super) fn record<T: serde::de::DeserializeOwned>(&self, key: &str) -> Option<T> {
-        self.state.get(key).and_then(|bytes| state::record(bytes))
+        self.bytes(key).and_then(state::record)
+    }
+
+    /// A record as the state has it.
+    pub(super) fn bytes(&self, key: &str) -> Option<&[u8]> {
+        self.state.get(key).map(Vec::as_slice)
     }
 
     /// The keys of an agency that were in force at some time after `seen` entries of the log.

@@ -37,7 +37,7 @@ pub use verify::{ExchangeReport, Invalid, Logged, Report, verify};
 pub const INDEX: &str = "evidence.json";
 /// The log head.
 pub const CHECKPOINT: &str = "checkpoint";
-/// What the newest snapshot shows to be absent.
+/// What the newest snapshot shows to be there, and to be absent.
 pub const SNAPSHOT: &str = "snapshot.json";
 /// The asker's table.
 pub const ANSWER: &str = "answer.arrows";

@@ -2,9 +2,10 @@
 //! the agencies but what the statements show.
 //!
 //! Each change of an agency stands in the state under a number, and each root under its version.
-//! So for each of them one absence is enough: that of the number after the last one shown.
+//! So two proofs for each of them are enough: the last one shown is there, just as it is shown, and
+//! under the number after it there is nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::SNAPSHOT;
 use super::archive::Member;
@@ -25,20 +26,28 @@ pub struct Settled {
     pub time: Time,
 }
 
-/// The keys to be absent from the state at entry `snapshot`: `roots` are the places of all
-/// versions of the root, and `changes` those of the changes of each agency.
+/// The keys to be proved from the state at entry `snapshot`, and whether something stands there:
+/// `roots` are the places of all versions of the root, and `changes` those of the changes of each
+/// agency. Of each the last one before the snapshot is present, and the next one absent.
 pub fn wanted<'a>(
     snapshot: u64,
     roots: &[u64],
     changes: impl IntoIterator<Item = (&'a AgencyId, Vec<u64>)>,
-) -> BTreeSet<String> {
+) -> BTreeMap<String, bool> {
     let before = |places: &[u64]| places.iter().filter(|place| **place < snapshot).count() as u64;
-    let agencies = changes
-        .into_iter()
-        .map(|(id, places)| keys::change(id, before(&places) + 1));
-    std::iter::once(keys::root_version(before(roots) + 1))
-        .chain(agencies)
-        .collect()
+    let mut wanted = BTreeMap::new();
+    let mut want = |last: u64, key: &dyn Fn(u64) -> String| {
+        // They count from 1: an agency that came after the snapshot has none before it.
+        if last > 0 {
+            wanted.insert(key(last), true);
+        }
+        wanted.insert(key(last + 1), false);
+    };
+    want(before(roots), &keys::root_version);
+    for (id, places) in changes {
+        want(before(&places), &|n| keys::change(id, n));
+    }
+    wanted
 }
 
 /// Checks the member with the proofs.
@@ -51,27 +60,34 @@ pub(super) fn check(members: &Members, member: &Member) -> Result<Settled, Inval
     let proofs: BTreeMap<String, Proof> = serde_json::from_slice(&member.bytes)
         .map_err(|error| Invalid(format!("{SNAPSHOT}: {error}")))?;
     let wanted = shown(members, index)?;
-    if !proofs.keys().eq(&wanted) {
+    if !proofs.keys().eq(wanted.keys()) {
         return invalid(format!(
             "{SNAPSHOT} is not about the root and the agencies that the file shows"
         ));
     }
-    for (key, proof) in &proofs {
-        match proof.verify(key, &state) {
-            Ok(None) => {}
-            Ok(Some(_)) => {
+    for ((key, proof), shown) in proofs.iter().zip(wanted.values()) {
+        let stands = proof
+            .verify(key, &state)
+            .map_err(|error| Invalid(format!("{SNAPSHOT}: {error}")))?;
+        match (stands, shown) {
+            (Some(_), None) => {
                 return invalid(format!(
                     "the file leaves out what happened before entry {index}: {key}"
                 ));
             }
-            Err(error) => return invalid(format!("{SNAPSHOT}: {error}")),
+            (stands, shown) if stands == *shown => {}
+            _ => {
+                return invalid(format!(
+                    "the snapshot at entry {index} knows another {key} than the file shows"
+                ));
+            }
         }
     }
     Ok(Settled { index, time })
 }
 
-/// What must be absent, going by the statements in the file.
-fn shown(members: &Members, snapshot: u64) -> Result<BTreeSet<String>, Invalid> {
+/// What must stand in the snapshot under which key, going by the statements in the file.
+fn shown(members: &Members, snapshot: u64) -> Result<BTreeMap<String, Option<&[u8]>>, Invalid> {
     let newest = members.root()?.chain.sequence;
     let roots = (1..=newest).filter_map(|n| members.record(&keys::root_version(n)));
     let roots: Vec<u64> = roots.map(|root: RootRecord| root.chain.index).collect();
@@ -80,5 +96,10 @@ fn shown(members: &Members, snapshot: u64) -> Result<BTreeSet<String>, Invalid> 
         let places = (1..=agency.changes).map(|n| members.record(&keys::change(&agency.id, n)));
         (&agency.id, places.flatten().collect())
     });
-    Ok(wanted(snapshot, &roots, changes))
+    let wanted = wanted(snapshot, &roots, changes).into_iter();
+    let stands = |(key, there): (String, bool)| {
+        let record = members.bytes(&key).filter(|_| there);
+        (key, record)
+    };
+    Ok(wanted.map(stands).collect())
 }

@@ -68,7 +68,11 @@ impl<L: Lookup> Entry<'_, L> {
         let signer = self.signed_by_authority(&above, root)?;
         let attributes = body.attributes();
         within(id, &attributes, &above)?;
-        if find::<AgencyRecord, L>(self.state, &keys::agency(id))?.is_some() {
+        if self
+            .state
+            .find::<AgencyRecord>(&keys::agency(id))?
+            .is_some()
+        {
             let reason = format!("{id} is enrolled; an id is given once");
             return Err(reject(Blame::Inconsistent, reason).into());
         }
@@ -139,7 +143,7 @@ impl<L: Lookup> Entry<'_, L> {
             let reason = format!("{} has a successor already: {known}", record.id);
             return Err(reject(Blame::Inconsistent, reason).into());
         }
-        let successor: Option<AgencyRecord> = find(self.state, &keys::agency(&named.successor))?;
+        let successor: Option<AgencyRecord> = self.state.find(&keys::agency(&named.successor))?;
         let fits = successor.is_some_and(|successor| successor.is_active());
         if !fits || named.successor == record.id {
             let reason = format!("{} is no other agency in force", named.successor);
@@ -153,7 +157,7 @@ impl<L: Lookup> Entry<'_, L> {
     /// Enters the agency in the list of recoveries that the next snapshots look at, or strikes
     /// it out.
     fn list_recovery(&self, record: &AgencyRecord) -> Result<Writes, ApplyError<L::Error>> {
-        let mut listed: Vec<AgencyId> = find(self.state, keys::RECOVERIES)?.unwrap_or_default();
+        let mut listed: Vec<AgencyId> = self.state.find(keys::RECOVERIES)?.unwrap_or_default();
         listed.retain(|id| *id != record.id);
         if record.recovery.is_some() {
             listed.push(record.id.clone());

@@ -12,7 +12,7 @@ impl<L: Lookup> Entry<'_, L> {
             agency: agency.id,
             name: body.name.clone(),
         };
-        let chain = self.continues(find(self.state, &keys::dataset(&dataset))?)?;
+        let chain = self.continues(self.state.find(&keys::dataset(&dataset))?)?;
         let version = VersionId {
             dataset: dataset.clone(),
             version: chain.sequence,
@@ -45,7 +45,7 @@ impl<L: Lookup> Entry<'_, L> {
             agency: agency.id,
             name: body.name.clone(),
         };
-        let current: Option<SchemaRecord> = find(self.state, &keys::schema(&id))?;
+        let current: Option<SchemaRecord> = self.state.find(&keys::schema(&id))?;
         let chain = self.continues(current.map(|record| record.chain))?;
         let record = SchemaRecord {
             chain,

@@ -9,7 +9,7 @@ impl<L: Lookup> Entry<'_, L> {
         key: &PublicKey,
         purpose: Purpose,
     ) -> Result<Option<Write>, ApplyError<L::Error>> {
-        match find::<KeyRecord, L>(self.state, &keys::signer(key.id()))? {
+        match self.state.find::<KeyRecord>(&keys::signer(key.id()))? {
             None => Ok(Some(self.note_key(key, purpose))),
             Some(known) if known.purpose == purpose => Ok(None),
             Some(known) => Err(in_use(key, &known).into()),
@@ -22,7 +22,7 @@ impl<L: Lookup> Entry<'_, L> {
         key: &PublicKey,
         id: &AgencyId,
     ) -> Result<Write, ApplyError<L::Error>> {
-        if let Some(known) = find::<KeyRecord, L>(self.state, &keys::signer(key.id()))? {
+        if let Some(known) = self.state.find::<KeyRecord>(&keys::signer(key.id()))? {
             return Err(in_use(key, &known).into());
         }
         Ok(self.note_key(key, Purpose::Agency(id.clone())))
@@ -35,7 +35,7 @@ impl<L: Lookup> Entry<'_, L> {
         key: &PublicKey,
         fits: impl Fn(&Purpose) -> bool,
     ) -> Result<(), ApplyError<L::Error>> {
-        match find::<KeyRecord, L>(self.state, &keys::signer(key.id()))? {
+        match self.state.find::<KeyRecord>(&keys::signer(key.id()))? {
             Some(known) if !fits(&known.purpose) => Err(in_use(key, &known).into()),
             _ => Ok(()),
         }

@@ -133,6 +133,7 @@ pub(super) fn member<L: Lookup>(
     state: &L,
     id: &AgencyId,
 ) -> Result<AgencyRecord, ApplyError<L::Error>> {
-    find(state, &keys::agency(id))?
+    state
+        .find(&keys::agency(id))?
         .ok_or_else(|| reject(Blame::Unauthorised, format!("{id} is not enrolled")).into())
 }

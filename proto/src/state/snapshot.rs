@@ -17,7 +17,7 @@ impl<L: Lookup> Entry<'_, L> {
         }
         let signer = root.registry.log.clone();
         self.signed_by(&signer)?;
-        let last: Option<TimeRecord> = find(self.state, keys::TIME)?;
+        let last: Option<TimeRecord> = self.state.find(keys::TIME)?;
         let chain = self.continues(last.map(|last| last.chain))?;
         if last.is_some_and(|last| self.head.time <= last.time) {
             return Err(reject(Blame::Stale, "log time never goes back").into());
@@ -41,7 +41,7 @@ impl<L: Lookup> Entry<'_, L> {
     /// Starts the delay of new recoveries, and ends those whose delay has passed: the new key
     /// holds from here on.
     fn recover(&self, root: &RootRecord) -> Result<Writes, ApplyError<L::Error>> {
-        let listed: Vec<AgencyId> = find(self.state, keys::RECOVERIES)?.unwrap_or_default();
+        let listed: Vec<AgencyId> = self.state.find(keys::RECOVERIES)?.unwrap_or_default();
         let delay = i64::try_from(root.recovery_delay).unwrap_or(i64::MAX);
         let mut left = Vec::new();
         let mut writes = Writes::new();

@@ -21,10 +21,11 @@ mod dataset;
 mod exchange;
 mod membership;
 mod snapshot;
+mod spelt;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 pub use agency::{
     Action, Agency, Attributes, Enrolment, NewKey, Reason, Role, Successor, Territory,
@@ -156,6 +157,24 @@ impl Statement {
     /// A statement has one spelling, its RFC 8785 form without members that say nothing: two
     /// payloads never mean the same, and what was signed holds nothing that is not read here.
     pub fn parse(payload: &[u8]) -> Result<Statement, StatementError> {
+        match spelt::read(payload) {
+            Some(statement) if statement.is_spelt(payload) => {
+                statement.check()?;
+                Ok(statement)
+            }
+            _ => Statement::parse_strictly(payload),
+        }
+    }
+
+    /// Whether this is the payload of the statement, and the strict way would read it as this.
+    fn is_spelt(&self, payload: &[u8]) -> bool {
+        let predicate = strict::strict_joined(&self.head, &Body(&self.predicate));
+        predicate
+            .is_ok_and(|predicate| self.spell(&predicate, &self.subjects(&predicate)) == payload)
+    }
+
+    /// As [`Statement::parse`], the long way, on which everything that is wrong can be named.
+    fn parse_strictly(payload: &[u8]) -> Result<Statement, StatementError> {
         let wire: Wire = shape("in-toto", strict::parse(payload)?)?;
         if wire.type_ != TYPE {
             return rule(format!("_type is not {TYPE}"));
@@ -174,7 +193,7 @@ impl Statement {
             predicate: Predicate::parse(&wire.predicate_type, Value::Object(body))?,
         };
         statement.check()?;
-        let predicate = strict::canonical_members(&statement.predicate_members());
+        let predicate = statement.predicate_bytes();
         let subjects = statement.subjects(&predicate);
         if wire.subject != subjects {
             return rule("the subjects do not match the predicate");
@@ -189,7 +208,7 @@ impl Statement {
 
     /// The bytes to sign: RFC 8785.
     pub fn payload(&self) -> Vec<u8> {
-        let predicate = strict::canonical_members(&self.predicate_members());
+        let predicate = self.predicate_bytes();
         self.spell(&predicate, &self.subjects(&predicate))
     }
 
@@ -282,10 +301,9 @@ impl Statement {
         self.predicate.check()
     }
 
-    fn predicate_members(&self) -> Map<String, Value> {
-        let mut members = members(&self.head);
-        members.extend(self.predicate.members());
-        members
+    /// The predicate's RFC 8785 form: the members of the head among those of the body.
+    fn predicate_bytes(&self) -> Vec<u8> {
+        strict::canonical_joined(&self.head, &Body(&self.predicate))
     }
 
     /// The subjects, given the canonical form of the predicate's members.
@@ -307,9 +325,7 @@ impl Statement {
         let digest = if self.consents().is_empty() {
             Digest::of(predicate)
         } else {
-            Digest::of(&strict::canonical_members(
-                &self.proposal().predicate_members(),
-            ))
+            Digest::of(&self.proposal().predicate_bytes())
         };
         vec![Subject {
             name: self.chain(),
@@ -326,19 +342,25 @@ macro_rules! predicate_types {
                 match self { $(Predicate::$variant(_) => $uri,)* }
             }
 
-            fn parse(kind: &str, body: Value) -> Result<Predicate, StatementError> {
+            /// Reads a body of this type; `None` if there is no such type.
+            fn read<'de, D: Deserializer<'de>>(
+                kind: &str,
+                body: D,
+            ) -> Option<Result<Predicate, D::Error>> {
                 match kind {
-                    $($uri => Ok(Predicate::$variant(shape(kind, body)?)),)*
-                    _ => rule(format!("unknown predicate type ‘{}’", crate::excerpt(kind))),
+                    $($uri => Some(Deserialize::deserialize(body).map(Predicate::$variant)),)*
+                    _ => None,
                 }
-            }
-
-            fn members(&self) -> Map<String, Value> {
-                match self { $(Predicate::$variant(body) => members(body),)* }
             }
 
             fn check(&self) -> Result<(), StatementError> {
                 match self { $(Predicate::$variant(body) => body.check(),)* }
+            }
+        }
+
+        impl Serialize for Body<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self.0 { $(Predicate::$variant(body) => body.serialize(serializer),)* }
             }
         }
     };
@@ -358,17 +380,26 @@ predicate_types! {
     Evidence = "urn:jingwei:evidence:v1",
 }
 
-fn shape<T: DeserializeOwned>(kind: &str, value: Value) -> Result<T, StatementError> {
-    serde_json::from_value(value).map_err(|source| StatementError::Shape {
-        kind: crate::excerpt(kind),
-        source,
-    })
+/// A predicate without its type.
+struct Body<'a>(&'a Predicate);
+
+impl Predicate {
+    fn parse(kind: &str, body: Value) -> Result<Predicate, StatementError> {
+        match Predicate::read(kind, body) {
+            Some(read) => read.map_err(|source| misshapen(kind, source)),
+            None => rule(format!("unknown predicate type ‘{}’", crate::excerpt(kind))),
+        }
+    }
 }
 
-fn members<T: Serialize>(body: &T) -> Map<String, Value> {
-    match json!(body) {
-        Value::Object(members) => members,
-        _ => Map::new(),
+fn shape<T: DeserializeOwned>(kind: &str, value: Value) -> Result<T, StatementError> {
+    serde_json::from_value(value).map_err(|source| misshapen(kind, source))
+}
+
+fn misshapen(kind: &str, source: serde_json::Error) -> StatementError {
+    StatementError::Shape {
+        kind: crate::excerpt(kind),
+        source,
     }
 }
 

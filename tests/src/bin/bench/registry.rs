@@ -31,8 +31,8 @@ use crate::load::percentile;
 
 /// Agencies that submit; each has a line of its own at the registry.
 const AGENCIES: u8 = 8;
-/// Connections of the load generator.
-const CONNECTIONS: usize = 4;
+/// Connections of the load generator: what may be under way on one is limited.
+const CONNECTIONS: usize = 16;
 
 /// How much load.
 #[derive(clap::Args)]
@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 60_000)]
     statements: usize,
     /// Statements under way at once
-    #[arg(long, default_value_t = 4_096)]
+    #[arg(long, default_value_t = 2_048)]
     concurrency: usize,
 }
 
