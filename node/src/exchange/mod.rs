@@ -35,6 +35,8 @@ pub mod messages;
 pub mod outbox;
 pub mod provider;
 mod sending;
+#[cfg(test)]
+mod tests;
 
 /// The Flight action by which acknowledgements are delivered: one envelope, or several as a
 /// [`bundle`].
