@@ -23,6 +23,7 @@ mod fuzz_seeds;
 mod keepers;
 mod limits;
 mod membership;
+mod memory;
 mod object_storage;
 mod pair;
 mod readme;
