@@ -209,6 +209,10 @@ pub fn read_cosignature(
     key: &NoteKey,
 ) -> Result<(NoteSignature, Time), NoteError> {
     let note = Note::parse(format!("{text}\n{answer}").as_bytes())?;
+    // With an empty line in the answer the text that is signed would end there.
+    if note.text != text {
+        return Err(NoteError::Malformed("an empty line stands in the answer"));
+    }
     let time = verify_cosignature(&note, key)?;
     if time.seconds() <= 0 {
         return Err(NoteError::Malformed("a witness's cosignature has a time"));

@@ -11,8 +11,8 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jingwei_proto::checkpoint::{Checkpoint, cosign};
 use jingwei_proto::digest::Digest;
-use jingwei_proto::key::SecretKey;
-use jingwei_proto::note::Note;
+use jingwei_proto::key::{SecretKey, Signer as _};
+use jingwei_proto::note::{Note, NoteSignature};
 use jingwei_proto::time::Time;
 use jingwei_proto::witness::{AddCheckpoint, SIZE_TYPE};
 use tokio::net::TcpListener;
@@ -31,6 +31,8 @@ pub enum Lie {
     OtherKey,
     /// 200 and a signature over a larger log.
     OtherText,
+    /// 200 and a signature over the checkpoint and an empty line, behind an empty line.
+    LongerText,
     /// 200 and a signature without a time.
     NoTime,
     /// 200 and bytes without end.
@@ -50,11 +52,12 @@ pub enum Lie {
 }
 
 /// All of them.
-pub const LIES: [Lie; 12] = [
+pub const LIES: [Lie; 13] = [
     Lie::Nothing,
     Lie::Garbage,
     Lie::OtherKey,
     Lie::OtherText,
+    Lie::LongerText,
     Lie::NoTime,
     Lie::Endless,
     Lie::Ahead,
@@ -154,6 +157,18 @@ impl Speaker {
                 let larger = larger(&request.checkpoint().expect("it was parsed"));
                 self.line(&larger.to_string(), &self.key, 1_750_000_000)
             }
+            Lie::LongerText => {
+                let time = 1_750_000_000_i64;
+                let signed = format!("cosignature/v1\ntime {time}\n{text}\n");
+                let signature = self.key.sign(signed.as_bytes());
+                let own = time_of(time);
+                let line = cosign(text, &self.name, &self.key, own).expect("a checkpoint");
+                let over_more = NoteSignature {
+                    signature: [&time.to_be_bytes(), &signature[..]].concat(),
+                    ..line
+                };
+                format!("\n{over_more}\n").into_response()
+            }
             Lie::NoTime => self.line(text, &self.key, 0),
             Lie::Endless => {
                 let line = Bytes::from_static(&[b'x'; 4096]);
@@ -173,8 +188,7 @@ impl Speaker {
     }
 
     fn line(&self, text: &str, key: &SecretKey, seconds: i64) -> Response {
-        let time = Time::from_seconds(seconds).expect("a time");
-        let line = cosign(text, &self.name, key, time).expect("a checkpoint");
+        let line = cosign(text, &self.name, key, time_of(seconds)).expect("a checkpoint");
         format!("{line}\n").into_response()
     }
 
@@ -185,6 +199,10 @@ impl Speaker {
         let shown = shown.and_then(|checkpoint| checkpoint.sign(&self.key).ok());
         shown.map_or_else(String::new, |note: Note| note.to_string())
     }
+}
+
+fn time_of(seconds: i64) -> Time {
+    Time::from_seconds(seconds).expect("a time")
 }
 
 fn larger(checkpoint: &Checkpoint) -> Checkpoint {

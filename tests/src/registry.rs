@@ -153,6 +153,16 @@ impl Registry {
         child.logged(words)
     }
 
+    /// The most memory, in bytes, that it has had since its start (proc(5): VmHWM).
+    pub fn most_memory(&self) -> u64 {
+        let child = self.child.as_ref().expect("the registry runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.expect("a running process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes.expect("VmHWM").parse::<u64>().expect("a number") * 1024
+    }
+
     /// `http://HOST:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

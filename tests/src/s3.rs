@@ -26,6 +26,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::local::runtime;
 
+/// In place of an object's name: the bucket itself, which lists objects (GET) and removes them (POST).
+pub const THE_BUCKET: &str = "?";
+
 const BUCKET: &str = "federation";
 const ACCESS_KEY: &str = "a-registry";
 const SECRET_KEY: &str = "known to the test and the store";
@@ -52,7 +55,7 @@ pub enum Trouble {
 pub struct Failing {
     /// `PUT`, `GET`, …
     pub method: Method,
-    /// The beginning of the name, after the prefix of the log.
+    /// The beginning of the name, after the prefix of the log; or [`THE_BUCKET`].
     pub name: &'static str,
     /// How.
     pub trouble: Trouble,
@@ -277,7 +280,7 @@ impl Plan {
     fn judge(&mut self, method: &Method, path: &str) -> (Option<Trouble>, bool) {
         self.calls += 1;
         // `/BUCKET/PREFIX/NAME`
-        let name = path.splitn(4, '/').nth(3).unwrap_or_default();
+        let name = path.splitn(4, '/').nth(3).unwrap_or(THE_BUCKET);
         let chosen = self.failing.as_mut().filter(|failing| {
             failing.times > 0 && failing.method == method && name.starts_with(failing.name)
         });

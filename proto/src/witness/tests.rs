@@ -173,6 +173,19 @@ fn an_answer_counts_by_its_witness_s_key_alone() {
     assert!(read(&format!("{}\n", line(3, 0)), &witness(3)).is_err());
     assert!(read("", &witness(3)).is_err());
     assert!(read("no signature\n", &witness(3)).is_err());
+    // Its own signature, but over a text that goes on: with an empty line, or with other lines.
+    for more in ["\n".to_owned(), format!("\n{}\n", line(4, 7))] {
+        let signed = format!("cosignature/v1\ntime 5\n{}{more}", note.text);
+        let over_more = NoteSignature {
+            signature: [&5_i64.to_be_bytes(), &secret(3).sign(signed.as_bytes())[..]].concat(),
+            ..line(3, 5)
+        };
+        let answer = format!("{}\n{over_more}\n", &more[1..]);
+        assert!(matches!(
+            read(&answer, &witness(3)),
+            Err(NoteError::Malformed(_))
+        ));
+    }
     // Two of one key: the latest counts.
     let twice = format!("{}\n{}\n", line(3, 5), line(3, 9));
     assert_eq!(read(&twice, &witness(3)).unwrap().0, line(3, 9));

@@ -1,6 +1,7 @@
 //! Faults on purpose: a disk that is full, or that fails after it has done the work.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -48,7 +49,7 @@ pub enum Failure {
     Persisted,
 }
 
-/// Fails the n-th step, with `ENOSPC`.
+/// Fails the n-th step, or several from there on, with `ENOSPC`.
 #[derive(Debug)]
 pub struct FailAt {
     failure: Failure,
@@ -58,24 +59,34 @@ pub struct FailAt {
 #[derive(Debug)]
 struct Count {
     seen: u64,
-    target: Option<u64>,
+    /// The steps that fail.
+    target: Range<u64>,
 }
 
 impl FailAt {
     /// Fails step `n`, counted from 1.
     pub fn new(n: u64, failure: Failure) -> FailAt {
+        FailAt::in_a_row(n, 1, failure)
+    }
+
+    /// Fails step `n` and those after it, so many in all: what is tried again at once fails again.
+    pub fn in_a_row(n: u64, times: u64, failure: Failure) -> FailAt {
+        let end = match failure {
+            Failure::FromThenOn => u64::MAX,
+            Failure::Once | Failure::Persisted => n + times,
+        };
         FailAt {
             failure,
             count: Mutex::new(Count {
                 seen: 0,
-                target: Some(n),
+                target: n..end,
             }),
         }
     }
 
     /// Lets all steps succeed from now on.
     pub fn repair(&self) {
-        self.lock().target = None;
+        self.lock().target = 0..0;
     }
 
     /// Whether the chosen step has come.
@@ -94,17 +105,13 @@ impl Faults for FailAt {
     fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
         let mut count = self.lock();
         count.seen += 1;
-        let fails = match (self.failure, count.target) {
-            (Failure::Once, Some(n)) => count.seen == n,
-            (Failure::FromThenOn, Some(n)) => count.seen >= n,
-            (Failure::Persisted, _) | (_, None) => false,
-        };
+        let fails = self.failure != Failure::Persisted && count.target.contains(&count.seen);
         if fails { Err(full()) } else { Ok(()) }
     }
 
     fn after(&self, _: Operation, _: &Path) -> io::Result<()> {
         let count = self.lock();
-        let fails = self.failure == Failure::Persisted && count.target == Some(count.seen);
+        let fails = self.failure == Failure::Persisted && count.target.contains(&count.seen);
         if fails { Err(full()) } else { Ok(()) }
     }
 }

@@ -64,8 +64,13 @@ fn grown(dir: &Path, batches: &[u64]) -> Log {
 
 /// All tile files under a log, by path.
 fn tiles(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    files(dir, "tile")
+}
+
+/// All files in one of a log's directories, by path.
+fn files(dir: &Path, name: &str) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
-    let mut todo = vec![dir.join("tile")];
+    let mut todo = vec![dir.join(name)];
     while let Some(path) = todo.pop() {
         if path.is_dir() {
             todo.extend(

@@ -11,16 +11,20 @@
 #![allow(missing_docs)]
 
 mod archive;
+mod evidence;
 mod log;
+mod proofs;
 mod query;
 mod statement;
 mod witness;
 
 pub use archive::archive;
+pub use evidence::evidence;
 pub use log::{bundle, checkpoint, merkle, note, tile_path, tlog_proof};
+pub use proofs::{misbehaviour, snapshot_proof};
 pub use query::{border, id};
 pub use statement::{apply, envelope, json, leaf, statement};
-pub use witness::{policy, witness_request};
+pub use witness::{policy, witness_answer, witness_request};
 
 /// A property by the name of its fuzz target and of its directory of seeds.
 pub type Target = (&'static str, fn(&[u8]));
@@ -33,14 +37,18 @@ pub const TARGETS: &[Target] = &[
     ("bundle", bundle),
     ("checkpoint", checkpoint),
     ("envelope", envelope),
+    ("evidence", evidence),
     ("id", id),
     ("json", json),
     ("leaf", leaf),
     ("merkle", merkle),
+    ("misbehaviour", misbehaviour),
     ("note", note),
     ("policy", policy),
+    ("snapshot_proof", snapshot_proof),
     ("statement", statement),
     ("tile_path", tile_path),
     ("tlog_proof", tlog_proof),
+    ("witness_answer", witness_answer),
     ("witness_request", witness_request),
 ];

@@ -126,7 +126,7 @@ fn reads_as_it_prints(input: &[u8]) {
 }
 
 /// The statement with the digest of its predicate made right, which a mutation seldom hits.
-fn fitted(input: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn fitted(input: &[u8]) -> Option<Vec<u8>> {
     let mut value = strict::parse(input).ok()?;
     let mut proposal = value.get("predicate")?.as_object()?.clone();
     proposal.remove("consents");

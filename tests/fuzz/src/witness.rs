@@ -6,10 +6,12 @@ use jingwei_proto::checkpoint::{Checkpoint, cosign};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::merkle::{self, Edge};
-use jingwei_proto::note::{self, Algorithm, Note, NoteKey};
+use jingwei_proto::note::{self, Algorithm, Note, NoteError, NoteKey};
 use jingwei_proto::policy::{MAX_ITEMS, Name, Policy, PolicyLog};
 use jingwei_proto::time::Time;
-use jingwei_proto::witness::{AddCheckpoint, MAX_PROOF, Refusal, Seen};
+use jingwei_proto::witness::{
+    AddCheckpoint, MAX_PROOF, Refusal, Seen, read_cosignature, read_size,
+};
 
 use super::log::{Leaves, altered, leaf};
 
@@ -141,6 +143,39 @@ fn since(policy: &Policy, quorum: &Name, times: &[(&Name, Time)]) -> Option<Time
         }
         satisfied.contains(&quorum)
     })
+}
+
+/// Whatever a witness answers, a size has one spelling, and its cosignature counts if it is its own,
+/// over what was asked, and no line in its name is false; lines by others change nothing.
+pub fn witness_answer(input: &[u8]) {
+    let Ok(answer) = std::str::from_utf8(input) else {
+        return;
+    };
+    if let Some(size) = read_size(answer) {
+        assert_eq!(format!("{size}\n"), answer);
+    }
+    let text = Checkpoint::new(ORIGIN, 7, Digest::of(b"asked")).to_string();
+    let key = key_of(b'A');
+    let unsigned = read_cosignature(answer, &text, &key);
+    // Nobody has this key's signature but this function.
+    assert!(unsigned.is_err());
+    let time = Time::from_seconds(1_700_000_000).expect("a time");
+    let sign = |text: &str| cosign(text, key.name(), &SECRETS[1], time).expect("a checkpoint");
+    let line = sign(&text);
+    let read = |answer: &str| read_cosignature(answer, &text, &key);
+    let with = [format!("{answer}{line}\n"), format!("{line}\n{answer}")];
+    match unsigned {
+        // The lines are a note's, and of these there may be no more.
+        Err(NoteError::Unsigned(_)) if answer.lines().count() < note::MAX_SIGNATURES => {
+            for answer in &with {
+                assert_eq!(read(answer), Ok((line.clone(), time)));
+            }
+        }
+        Err(NoteError::Forged(_)) => assert!(with.iter().all(|answer| read(answer).is_err())),
+        _ => {}
+    }
+    let larger = Checkpoint::new(ORIGIN, 8, Digest::of(input)).to_string();
+    assert!(read(&format!("{answer}{}\n", sign(&larger))).is_err());
 }
 
 /// A request prints as it was read, and whatever requests come, a witness signs one root of a size

@@ -25,6 +25,7 @@ mod help;
 mod keepers;
 mod limits;
 mod membership;
+mod memory;
 mod object_storage;
 mod pair;
 mod readme;

@@ -186,9 +186,12 @@ fn no_lie_of_a_witness_passes_for_a_cosignature() {
         let error = runtime().block_on(remote.ask(&target, &log)).unwrap_err();
         assert!(liar.told() > 0);
         let as_expected = match lie {
-            Lie::Nothing | Lie::Garbage | Lie::OtherKey | Lie::OtherText | Lie::NoTime => {
-                matches!(error, AskError::Signature(_))
-            }
+            Lie::Nothing
+            | Lie::Garbage
+            | Lie::OtherKey
+            | Lie::OtherText
+            | Lie::LongerText
+            | Lie::NoTime => matches!(error, AskError::Signature(_)),
             Lie::Endless => matches!(error, AskError::Unreachable(_)),
             // It shows a larger log, but none that this log's key has signed.
             Lie::Ahead => matches!(error, AskError::Ahead { held: 1, .. }),

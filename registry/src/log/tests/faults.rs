@@ -80,11 +80,12 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs the script with a fault at step `n`; `false` when it has fewer steps.
-fn run(base: &Path, n: u64, failure: Failure, reopen: bool) -> bool {
+/// Runs the script with a fault at step `n`, or so many from there on; `false` when it has fewer
+/// steps.
+fn run(base: &Path, n: u64, (failure, times): (Failure, u64), reopen: bool) -> bool {
     let dir = directory();
     copy(base, dir.path());
-    let faults = Arc::new(FailAt::new(n, failure));
+    let faults = Arc::new(FailAt::in_a_row(n, times, failure));
     let disk = Disk::with_faults(faults.clone());
     let mut caller = Caller::default();
     let mut opened = Log::open(dir.path(), disk.clone(), ORIGIN).ok();
@@ -96,7 +97,7 @@ fn run(base: &Path, n: u64, failure: Failure, reopen: bool) -> bool {
         };
         assert!(
             caller.attempts < 50,
-            "{failure:?} at {n}: the log never recovers"
+            "{failure:?} at {n}, {times} in a row: the log never recovers"
         );
         let size = log.size();
         if rest(size).is_none() && log.publish_sealed().is_err() {
@@ -106,7 +107,7 @@ fn run(base: &Path, n: u64, failure: Failure, reopen: bool) -> bool {
             continue;
         }
         let Some(count) = rest(size) else {
-            finish(&log, caller, dir.path());
+            finish(log, caller, dir.path());
             break;
         };
         // A writer goes on after an error, or is killed and starts again.
@@ -123,7 +124,7 @@ fn run(base: &Path, n: u64, failure: Failure, reopen: bool) -> bool {
 }
 
 /// Compares the log with one that grew to the same entries without faults.
-fn finish(log: &Log, caller: Caller, dir: &Path) {
+fn finish(log: Log, caller: Caller, dir: &Path) {
     let reader = log.reader();
     let size = reader.size();
     assert_eq!(size, BEGIN + SCRIPT.iter().sum::<u64>());
@@ -158,6 +159,10 @@ fn finish(log: &Log, caller: Caller, dir: &Path) {
     }
     assert!(caller.acknowledged.len() <= all.len());
     assert!(!stored.keys().any(|path| path.contains(".tmp-")));
+    // What a failed commit has left, the next start takes away.
+    drop(log);
+    drop(open(dir));
+    assert_eq!(files(dir, "commit"), files(clean.path(), "commit"));
 }
 
 #[test]
@@ -165,7 +170,14 @@ fn every_step_fails_in_every_way() {
     let base = directory();
     drop(grown(base.path(), &[BEGIN]));
     std::thread::scope(|scope| {
-        for failure in [Failure::Once, Failure::FromThenOn, Failure::Persisted] {
+        // A step that fails without having persisted has done nothing, or half of a write.
+        for failure in [
+            (Failure::Once, 1),
+            (Failure::Once, 2),
+            (Failure::Persisted, 1),
+            (Failure::Persisted, 2),
+            (Failure::FromThenOn, 1),
+        ] {
             for reopen in [false, true] {
                 let base = base.path();
                 scope.spawn(move || {
