@@ -70,14 +70,14 @@ pub trait Lookup {
     /// The record under `key`, read. Every entry asks for the root and its signer: a storage may
     /// keep what it has read.
     fn find<T: Record>(&self, key: &str) -> Result<Option<T>, ApplyError<Self::Error>> {
-        let Some(bytes) = self.get(key).map_err(ApplyError::Storage)? else {
-            return Ok(None);
-        };
-        match record(&bytes) {
-            Some(record) => Ok(Some(record)),
-            None => Err(ApplyError::Unreadable(key.to_owned())),
-        }
+        let bytes = self.get(key).map_err(ApplyError::Storage)?;
+        bytes.map(|bytes| read(key, &bytes)).transpose()
     }
+}
+
+/// Reads the record that stands under `key`.
+pub fn read<T: Record, E>(key: &str, bytes: &[u8]) -> Result<T, ApplyError<E>> {
+    record(bytes).ok_or_else(|| ApplyError::Unreadable(key.to_owned()))
 }
 
 /// What a record can be read as.

@@ -47,9 +47,11 @@ const STATE: &[u8] = b"state/";
 const RELEASED: Duration = Duration::from_secs(5);
 /// How sled says that there is one.
 const LOCKED: &str = "could not acquire lock";
-/// Records that are kept as they were read: more than the agencies that are busy at once, and of a
-/// few kilobytes each.
+/// Records that are kept as they were read: more than the agencies that are busy at once.
 const KEPT: usize = 1_024;
+/// Bytes of the largest that is kept. A manifest with a schema, or a territory of thousands of codes,
+/// may be far larger, and what is kept takes a few times its length.
+const KEPT_BYTES: usize = 4 << 10;
 /// Entries folded between two writes to sled.
 const BATCH: usize = 256;
 /// Before the places of rejected entries.
@@ -392,7 +394,9 @@ impl Index {
         let Some(record) = state::record::<T>(&bytes) else {
             return Err(self.unreadable(key));
         };
-        kept.add(key, record.clone());
+        if bytes.len() <= KEPT_BYTES {
+            kept.add(key, record.clone());
+        }
         Ok(Some(record))
     }
 
@@ -524,10 +528,7 @@ impl Lookup for Batch<'_> {
 
     fn find<T: Record>(&self, key: &str) -> Result<Option<T>, ApplyError<IndexError>> {
         match self.state.get(key) {
-            Some(Some(bytes)) => match state::record(bytes) {
-                Some(record) => Ok(Some(record)),
-                None => Err(ApplyError::Unreadable(key.to_owned())),
-            },
+            Some(Some(bytes)) => state::read(key, bytes).map(Some),
             Some(None) => Ok(None),
             None => Lookup::find(self.index, key),
         }

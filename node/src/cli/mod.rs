@@ -34,7 +34,7 @@ A node of your own:
   jingwei join  --dir fr http://127.0.0.1:7000 --root FINGERPRINT
   jingwei serve --dir fr
   jingwei publish communes.csv --dir fr --as communes --schema communes --sharing public
-  jingwei sql   --dir fr 'SELECT count(*) FROM \"fr.bre\".communes'
+  jingwei sql   --dir fr 'SELECT count(*) FROM fr.communes'
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 3 verification failed, 4 refused by policy, 5 answer incomplete.";
 

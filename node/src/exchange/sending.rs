@@ -16,6 +16,7 @@ use jingwei_proto::statement::{Acceptance, AnswerDigest, Outcome, Receipt, Reque
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::request_id::RequestId;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -86,25 +87,23 @@ impl Sending {
         let mut frames = Vec::new();
         match self.short(&mut frames).await {
             Ok(true) => {
-                let receipt = self.answer.complete(self.hasher)?;
-                self.answer.open(Some(&receipt)).await?;
-                self.answer.completed(&receipt);
-                frames.push(closing(&receipt));
+                frames.iter().try_for_each(|frame| self.digest(frame))?;
+                frames.push(self.complete().await?);
                 Ok(stream::iter(frames.into_iter().map(Ok)).boxed())
             }
             Ok(false) => {
                 self.answer.open(None).await?;
                 let (sender, receiver) = mpsc::channel(AHEAD);
-                let rest = self.send(frames, sender);
-                match RequestId::current() {
-                    Some(id) => tokio::spawn(id.scope(rest)),
-                    None => tokio::spawn(rest),
-                };
+                go_on(self.send(frames, sender));
                 Ok(ReceiverStream::new(receiver).boxed())
             }
             Err(fault) => {
                 let receipt = self.answer.aborted(self.hasher);
-                self.answer.open(Some(&receipt)).await?;
+                match self.answer.open(Some(&receipt)).await {
+                    // What took so long says more than that it did.
+                    Err(late) if late.blame != Blame::Stale => return Err(late),
+                    _ => self.answer.cut_off(&receipt),
+                }
                 Err(fault)
             }
         }
@@ -113,7 +112,6 @@ impl Sending {
     /// Computes the answer's first frames; whether they are all of it.
     async fn short(&mut self, frames: &mut Vec<FlightData>) -> Result<bool, Fault> {
         let mut schema = self.encoder.schema_frame();
-        self.digest(&schema)?;
         schema.app_metadata = self.answer.acceptance.envelope.to_bytes().into();
         frames.push(schema);
         let mut bytes = 0;
@@ -140,14 +138,34 @@ impl Sending {
             provide_fault(&ProvideError::classify(&error), &self.answer.provider)
         })?;
         let frames = self.encoder.batch_frames(&batch);
-        let frames = frames.map_err(|error| unencodable(&error))?;
-        frames.iter().try_for_each(|frame| self.digest(frame))?;
-        Ok(Some(frames))
+        frames.map(Some).map_err(|error| unencodable(&error))
     }
 
+    /// What is digested is said to have been sent.
     fn digest(&mut self, frame: &FlightData) -> Result<(), Fault> {
         let digested = self.hasher.frame(frame);
         digested.map_err(|error| unencodable(&error))
+    }
+
+    /// Makes a short answer durable as a whole; returns its closing frame. The requester may go away
+    /// meanwhile: what stands in the journal counts among its answers all the same.
+    async fn complete(self) -> Result<FlightData, Fault> {
+        let Sending {
+            answer,
+            hasher,
+            place,
+            ..
+        } = self;
+        let receipt = answer.complete(hasher)?;
+        let entering = go_on(async move {
+            answer.open(Some(&receipt)).await?;
+            answer.wait_for(&receipt);
+            answer.completed(&receipt);
+            drop(place);
+            Ok(closing(&receipt))
+        });
+        let entered = entering.await;
+        entered.unwrap_or_else(|error| Err(Fault::new(Blame::Internal, error.to_string())))
     }
 
     /// Sends what is there, the rest of the answer and its receipt. If the requester goes away, or
@@ -170,17 +188,21 @@ impl Sending {
             ..
         } = self;
         drop(rows);
-        let fault = match result {
-            Ok(()) => answer.finish(hasher, &sender).await.err(),
+        let last = match result {
+            Ok(()) => answer.finish(hasher).await.map_err(Some),
             Err(fault) => {
                 answer.abort(hasher).await;
-                fault
+                Err(fault)
             }
         };
         drop(place);
-        if let Some(fault) = fault {
-            let _ = sender.send(Err(fault.into())).await;
-        }
+        let last = match last {
+            Ok(frame) => Ok(frame),
+            Err(Some(fault)) => Err(fault.into()),
+            Err(None) => return,
+        };
+        // Whether it arrives shows in the acknowledgement.
+        let _ = sender.send(last).await;
     }
 
     /// An error without a fault means that nobody listens any more.
@@ -192,11 +214,20 @@ impl Sending {
         let mut frames = Some(frames);
         while let Some(more) = frames {
             for frame in more {
+                self.digest(&frame)?;
                 sender.send(Ok(frame)).await.map_err(|_| None)?;
             }
             frames = self.next().await?;
         }
         Ok(())
+    }
+}
+
+/// Work for the request that goes on when its call is cancelled.
+fn go_on<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    match RequestId::current() {
+        Some(id) => tokio::spawn(id.scope(work)),
+        None => tokio::spawn(work),
     }
 }
 
@@ -226,17 +257,18 @@ impl Answer {
             .await
     }
 
-    async fn finish(&self, hasher: AnswerHasher, sender: &Sender) -> Result<(), Fault> {
+    async fn finish(&self, hasher: AnswerHasher) -> Result<FlightData, Fault> {
         let receipt = self.complete(hasher)?;
+        // The rows are there already; the acknowledgement comes after the closing frame.
+        self.wait_for(&receipt);
         self.enter(&receipt).await?;
         self.completed(&receipt);
-        // Whether it arrives shows in the acknowledgement.
-        let _ = sender.send(Ok(closing(&receipt))).await;
-        Ok(())
+        Ok(closing(&receipt))
     }
 
     async fn abort(&self, hasher: AnswerHasher) {
         let receipt = self.aborted(hasher);
+        self.cut_off(&receipt);
         if ledger::counts(&receipt.body) {
             self.wait_for(&receipt);
         }
@@ -253,14 +285,19 @@ impl Answer {
         journals.enter(self.provider.id(), &[entry]).await
     }
 
-    /// The receipt is durable, and the answer waits for an acknowledgement.
     fn completed(&self, receipt: &Message<Receipt>) {
-        self.wait_for(receipt);
         metrics::counter!("jingwei_exchanges_answered_total").increment(1);
         let rows = receipt.body.answer.rows;
         tracing::info!(requester = %self.requester, dataset = %self.acceptance.body.dataset.version, rows, "answered");
     }
 
+    fn cut_off(&self, receipt: &Message<Receipt>) {
+        metrics::counter!("jingwei_exchanges_aborted_total").increment(1);
+        let rows = receipt.body.answer.rows;
+        tracing::info!(requester = %self.requester, rows, "the answer was cut off");
+    }
+
+    /// The answer waits for an acknowledgement from now on.
     fn wait_for(&self, receipt: &Message<Receipt>) {
         let waiting = Waiting {
             receipt: receipt.envelope.payload_digest(),
@@ -286,8 +323,6 @@ impl Answer {
             rows,
             bytes,
         };
-        metrics::counter!("jingwei_exchanges_aborted_total").increment(1);
-        tracing::info!(requester = %self.requester, rows, "the answer was cut off");
         self.receipt(Outcome::Aborted, answer)
     }
 

@@ -57,7 +57,7 @@ impl<'de> Visitor<'de> for Members<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Statement, A::Error> {
         let mut head = Parts::default();
-        let body = MapAccessDeserializer::new(Body {
+        let body = MapAccessDeserializer::new(Rest {
             map,
             head: &mut head,
         });
@@ -93,18 +93,18 @@ impl Parts {
 }
 
 /// The members that are left for the body once the head has taken its own.
-struct Body<'a, A> {
+struct Rest<'a, A> {
     map: A,
     head: &'a mut Parts,
 }
 
-impl<'de, A: MapAccess<'de>> Body<'_, A> {
+impl<'de, A: MapAccess<'de>> Rest<'_, A> {
     fn value<T: Deserialize<'de>>(&mut self) -> Result<Option<T>, A::Error> {
         self.map.next_value().map(Some)
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Body<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Rest<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(

@@ -163,7 +163,12 @@ fn show(arguments: &Show) -> Result<(), Fault> {
         root.chain.sequence,
         root.chain.index
     );
-    say!("fingerprint {}", fingerprint(&root.chain.payload));
+    let first = view.index().root_version(1).map_err(failed)?;
+    let first = first.as_ref().unwrap_or(&root);
+    say!(
+        "fingerprint {}, of version 1: by it nodes join and evidence is verified, also after this",
+        fingerprint(&first.chain.payload)
+    );
     print(&body(&root));
     Ok(())
 }

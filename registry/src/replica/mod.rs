@@ -79,7 +79,7 @@ pub enum Misbehaviour {
         verified: Digest,
     },
     /// The log does not begin with the root that was pinned.
-    #[error("the registry's root has the fingerprint {0}, which is not the one you joined with")]
+    #[error("the registry's root has the fingerprint {0}, which is not the one that is known here")]
     OtherRoot(String),
     /// A checkpoint with a wrong signature.
     #[error("the registry's checkpoint does not verify: {0}")]
