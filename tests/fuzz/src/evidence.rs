@@ -64,7 +64,7 @@ static PARTS: LazyLock<Vec<Part>> = LazyLock::new(|| {
 });
 
 /// However the parts of evidence are changed, signed again and put together, the verifier comes to
-/// a verdict, and to the same twice; under another root it is none, and what is unchanged is valid.
+/// a verdict; under another root there is none, and what is unchanged is valid.
 ///
 /// Four bytes of the input are a change: where, what, at which place and with which byte.
 pub fn evidence(input: &[u8]) {
@@ -80,7 +80,6 @@ pub fn evidence(input: &[u8]) {
     let file = sealed(parts);
     let verdict = verify(&file[..], &pinned);
     assert!(verdict.is_ok() || input.len() >= 4, "{verdict:?}");
-    assert_eq!(verdict.is_ok(), verify(&file[..], &pinned).is_ok());
     assert!(verify(&file[..], &Digest::of(&file)).is_err());
     if let Err(invalid) = verdict {
         let reason = invalid.to_string();
