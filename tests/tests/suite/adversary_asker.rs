@@ -201,14 +201,14 @@ fn what_is_withheld_is_not_there_for_others() {
 /// The name of the newest dataset in the registry's log.
 fn entered_as(federation: &Federation) -> String {
     let log = LogFiles::read(&federation.registry.dir.join("log"));
-    let datasets = log.envelopes.iter().filter_map(|bytes| {
+    let mut datasets = log.envelopes.iter().filter_map(|bytes| {
         let envelope = Envelope::parse(bytes).unwrap();
         match Statement::parse(envelope.payload()).unwrap().predicate {
             Predicate::Dataset(dataset) => Some(dataset.name.to_string()),
             _ => None,
         }
     });
-    let name = datasets.last().expect("a dataset");
+    let name = datasets.next_back().expect("a dataset");
     assert!(name.starts_with("w_"), "{name}");
     name
 }

@@ -488,7 +488,7 @@ fn interrupting_a_question_stops_the_work_at_the_provider() {
 
 /// Waits until something is written to a named pipe, and holds it open.
 fn begun(pipe: PathBuf) -> std::fs::File {
-    let (sender, opened) = mpsc::channel();
+    let (sender, opened) = mpsc::sync_channel(1);
     // To open a pipe that nobody writes to never ends.
     std::thread::spawn(move || {
         let mut reader = std::fs::File::open(pipe).unwrap();
