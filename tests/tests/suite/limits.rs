@@ -348,8 +348,8 @@ fn a_flood_neither_shuts_out_nor_delays_another_agency() {
 
 #[test]
 fn a_full_queue_says_when_to_come_back_and_all_get_in() {
-    const FLOOD: usize = 3_000;
-    let (registry, _dir) = registry("[submit]\nqueue = 256\nqueue_bytes = \"2MiB\"\n");
+    const FLOOD: usize = 300;
+    let (registry, _dir) = registry("[submit]\nqueue = 4\nqueue_bytes = \"2MiB\"\n");
     let aa = enrolled(&registry, "aa", 1);
     let submitters: Vec<Submitter> = (0..32).map(|_| registry.submitter()).collect();
     let asking: Vec<_> = (0..FLOOD)
