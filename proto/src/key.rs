@@ -111,7 +111,7 @@ impl PublicKey {
     }
 }
 
-/// Keys that were read lately, since to find the point of one takes a tenth of a signature's
+/// Keys that were read lately, since to find the point of one takes a seventh of a signature's
 /// verification, and every record of the state names some: the same few again and again.
 struct Recent(Vec<Option<PublicKey>>);
 
