@@ -15,8 +15,7 @@
 //! Where the log asks for rules that this program is too old for, the index stops before that
 //! entry, for good: what it holds stays true, and what follows is for a newer program.
 
-use std::any::Any;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +35,9 @@ use jingwei_proto::statement::Snapshot;
 
 use crate::log::{LogError, LogReader};
 use crate::tls::Members;
+use kept::Kept;
 
+mod kept;
 mod snapshots;
 
 /// The form of the records; a change of any of them counts it up.
@@ -47,11 +48,6 @@ const STATE: &[u8] = b"state/";
 const RELEASED: Duration = Duration::from_secs(5);
 /// How sled says that there is one.
 const LOCKED: &str = "could not acquire lock";
-/// Records that are kept as they were read: more than the agencies that are busy at once.
-const KEPT: usize = 1_024;
-/// Bytes of the largest that is kept. A manifest with a schema, or a territory of thousands of codes,
-/// may be far larger, and what is kept takes a few times its length.
-const KEPT_BYTES: usize = 4 << 10;
 /// Entries folded between two writes to sled.
 const BATCH: usize = 256;
 /// Before the places of rejected entries.
@@ -394,9 +390,7 @@ impl Index {
         let Some(record) = state::record::<T>(&bytes) else {
             return Err(self.unreadable(key));
         };
-        if bytes.len() <= KEPT_BYTES {
-            kept.add(key, record.clone());
-        }
+        kept.add(key, bytes.len(), &record);
         Ok(Some(record))
     }
 
@@ -416,31 +410,6 @@ impl Index {
             path: self.path.clone(),
             source,
         }
-    }
-}
-
-/// Records of one state of the index, by key.
-#[derive(Default)]
-struct Kept {
-    writes: u64,
-    records: HashMap<String, Box<dyn Any + Send>>,
-}
-
-impl Kept {
-    /// Forgets what is of an earlier state, and everything when it has become too much.
-    fn keep_to(&mut self, writes: u64) {
-        if self.writes != writes || self.records.len() >= KEPT {
-            self.records.clear();
-            self.writes = writes;
-        }
-    }
-
-    fn find<T: Record>(&self, key: &str) -> Option<T> {
-        self.records.get(key)?.downcast_ref().cloned()
-    }
-
-    fn add<T: Record>(&mut self, key: &str, record: T) {
-        self.records.insert(key.to_owned(), Box::new(record));
     }
 }
 

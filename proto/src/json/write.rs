@@ -15,8 +15,8 @@ use serde::ser::{self, Impossible};
 
 use super::MAX_INTEGER;
 
-/// A value that has no JSON form here: bytes, a float that is no number, or an enum with data of
-/// more than one member; and in a strict one, a float or an integer beyond 2^53.
+/// A value that has no JSON form here: bytes, tuples, a float that is no number, or an enum with data
+/// of more than one member; and in a strict one, a float or an integer beyond 2^53.
 #[derive(Debug)]
 pub struct Unusual;
 
@@ -115,18 +115,6 @@ impl Writer<'_> {
 }
 
 impl<'a> Writer<'a> {
-    fn list(self) -> Result<List<'a>, Unusual> {
-        if self.outer.is_some() {
-            return Err(Unusual);
-        }
-        self.out.push(b'[');
-        Ok(List {
-            out: self.out,
-            strict: self.strict,
-            empty: true,
-        })
-    }
-
     fn object(self) -> Object<'a> {
         Object {
             start: self.out.len(),
@@ -159,7 +147,7 @@ impl<'a> ser::Serializer for Writer<'a> {
     type Ok = ();
     type Error = Unusual;
     type SerializeSeq = List<'a>;
-    type SerializeTuple = List<'a>;
+    type SerializeTuple = Impossible<(), Unusual>;
     type SerializeTupleStruct = Impossible<(), Unusual>;
     type SerializeTupleVariant = Impossible<(), Unusual>;
     type SerializeMap = Object<'a>;
@@ -175,6 +163,7 @@ impl<'a> ser::Serializer for Writer<'a> {
         serialize_f32(f32) -> ()
         serialize_bytes(&[u8]) -> ()
         serialize_unit_struct(&'static str) -> ()
+        serialize_tuple(usize) -> Self::SerializeTuple
         serialize_tuple_struct(&'static str, usize) -> Self::SerializeTupleStruct
         serialize_tuple_variant(&'static str, u32, &'static str, usize) -> Self::SerializeTupleVariant
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> Self::SerializeStructVariant
@@ -245,11 +234,15 @@ impl<'a> ser::Serializer for Writer<'a> {
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<List<'a>, Unusual> {
-        self.list()
-    }
-
-    fn serialize_tuple(self, _: usize) -> Result<List<'a>, Unusual> {
-        self.list()
+        if self.outer.is_some() {
+            return Err(Unusual);
+        }
+        self.out.push(b'[');
+        Ok(List {
+            out: self.out,
+            strict: self.strict,
+            empty: true,
+        })
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Object<'a>, Unusual> {
@@ -267,8 +260,11 @@ struct List<'a> {
     empty: bool,
 }
 
-impl List<'_> {
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unusual> {
+impl ser::SerializeSeq for List<'_> {
+    type Ok = ();
+    type Error = Unusual;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unusual> {
         if !std::mem::take(&mut self.empty) {
             self.out.push(b',');
         }
@@ -277,29 +273,6 @@ impl List<'_> {
             outer: None,
             strict: self.strict,
         })
-    }
-}
-
-impl ser::SerializeSeq for List<'_> {
-    type Ok = ();
-    type Error = Unusual;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unusual> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), Unusual> {
-        self.out.push(b']');
-        Ok(())
-    }
-}
-
-impl ser::SerializeTuple for List<'_> {
-    type Ok = ();
-    type Error = Unusual;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unusual> {
-        self.element(value)
     }
 
     fn end(self) -> Result<(), Unusual> {
