@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jingwei_proto::id::AgencyId;
+use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -20,6 +21,9 @@ const DOMAIN: &str = "jingwei";
 /// Longest text of a fault on the wire, in bytes. All of it goes into one HTTP/2 header block,
 /// for which 16 KiB is a usual limit, and percent-encoding may treble the message.
 const LONGEST: usize = 1024;
+
+/// Bytes of a fault that are looked at: more than four such texts and their names.
+const MOST_BYTES: usize = 8 * LONGEST;
 
 /// How rustls words the alerts of a server that does not accept the client's certificate.
 const REFUSALS: [&str; 2] = [
@@ -252,6 +256,27 @@ impl Fault {
         }
     }
 
+    /// The bytes of a google.rpc.Status, for an answer that reports on several things at once.
+    pub fn to_bytes(self) -> Vec<u8> {
+        Status::from(self).details().to_vec()
+    }
+
+    /// The fault in such bytes. What is not understood is the sender's fault.
+    pub fn from_bytes(bytes: &[u8]) -> Fault {
+        let read = (bytes.len() <= MOST_BYTES)
+            .then(|| tonic_types::Status::decode(bytes))
+            .and_then(Result::ok)
+            .filter(|status| status.code != Code::Ok as i32);
+        match read {
+            Some(status) => Fault::from_status(&Status::with_details(
+                Code::from(status.code),
+                status.message,
+                bytes.to_vec().into(),
+            )),
+            None => Fault::new(Blame::Unverified, "it does not say what became of this"),
+        }
+    }
+
     /// The fault in an error of the transport: our own if it holds one, else 'unavailable'.
     pub fn from_transport(error: &(dyn Error + 'static)) -> Fault {
         if let Some(fault) = Fault::within(error) {
@@ -386,6 +411,7 @@ mod tests {
             assert_eq!(Fault::from_status(&received), fault);
             let plain = Fault::new(blame, "short");
             assert_eq!(Fault::from_status(&Status::from(plain.clone())), plain);
+            assert_eq!(Fault::from_bytes(&fault.clone().to_bytes()), fault);
         }
     }
 
@@ -399,6 +425,25 @@ mod tests {
         let garbage =
             Status::with_details(Code::DataLoss, "x", bytes::Bytes::from_static(&[255; 9]));
         assert_eq!(Fault::from_status(&garbage).blame, Blame::Unverified);
+    }
+
+    #[test]
+    fn bytes_that_are_no_fault_are_no_success() {
+        let fine = tonic_types::Status {
+            code: 0,
+            ..Default::default()
+        };
+        let long = Fault::new(Blame::Stale, "口".repeat(9_000)).to_bytes();
+        assert_eq!(Fault::from_bytes(&long).blame, Blame::Stale);
+        for garbage in [
+            &b"OK"[..],
+            b"",
+            &[255; 9],
+            &fine.encode_to_vec(),
+            &[8; 9_000],
+        ] {
+            assert_eq!(Fault::from_bytes(garbage).blame, Blame::Unverified);
+        }
     }
 
     #[test]

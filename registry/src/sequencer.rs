@@ -39,6 +39,9 @@ use crate::witness::rounds::Gate;
 const BATCH: usize = 1_024;
 /// Bytes of statements in one commit, which are in memory a few times over.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How often the writer lets others have the processor before it takes what waits. Where nobody
+/// wants it that takes no time; where all are busy, more statements come along, and share a commit.
+const GIVES_WAY: usize = 4;
 /// What a waiting statement takes in memory beside its payload.
 const OVERHEAD: usize = 1_024;
 
@@ -86,9 +89,30 @@ impl Work {
     }
 }
 
+/// What waits for the writer.
+struct Waiting {
+    answer: oneshot::Receiver<Result<u64, Fault>>,
+    /// When its submitter is told that no quorum has signed.
+    deadline: tokio::time::Instant,
+}
+
+/// How far a submission has come.
+enum Begun {
+    /// It is in the log already.
+    Entered(Accepted),
+    /// It is in the queue, and paid for.
+    Waits {
+        waiting: Waiting,
+        payer: Payer,
+        length: u64,
+    },
+}
+
+type Reply = oneshot::Sender<Result<u64, Fault>>;
+
 struct Submission {
     work: Work,
-    reply: oneshot::Sender<Result<u64, Fault>>,
+    reply: Reply,
 }
 
 /// The way to the writer: who pays is found out here, side by side, before anything waits.
@@ -148,7 +172,10 @@ impl Sequencer {
         match signer.map(|signer| self.entered(&envelope, &signer.key)) {
             Some(Ok(Some(accepted))) => Ok(accepted),
             Some(Err(fault)) => Err(fault),
-            Some(Ok(None)) | None => self.enter(Payer::Keepers, envelope).await,
+            Some(Ok(None)) | None => {
+                self.finish(self.begin(Payer::Keepers, envelope).await?)
+                    .await
+            }
         }
     }
 
@@ -160,34 +187,86 @@ impl Sequencer {
         network: Network,
         envelope: Envelope,
     ) -> Result<Accepted, Fault> {
-        let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
-        let payer = match signer {
-            Some(signer) => match self.entered(&envelope, &signer.key)? {
-                Some(accepted) => return Ok(accepted),
-                None => Payer::Agency(signer.agency),
-            },
-            None => Payer::Stranger(network),
-        };
-        self.enter(payer, envelope).await
+        let begun = self.begin_from(network, envelope).await?;
+        self.finish(begun).await
+    }
+
+    /// Enters statements that came together, each as [`Sequencer::submit_from`] does: all of them
+    /// are in the queue before the first is waited for.
+    pub async fn submit_all_from(
+        &self,
+        network: Network,
+        envelopes: Vec<Envelope>,
+    ) -> Vec<Result<Accepted, Fault>> {
+        let mut begun = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            begun.push(self.begin_from(network, envelope).await);
+            // To verify each of them takes a while, and others want a turn.
+            tokio::task::consume_budget().await;
+        }
+        let mut accepted = Vec::with_capacity(begun.len());
+        for begun in begun {
+            accepted.push(match begun {
+                Ok(begun) => self.finish(begun).await,
+                Err(fault) => Err(fault),
+            });
+        }
+        accepted
     }
 
     /// Enters a snapshot of the registry's own; returns its index.
     pub async fn snapshot(&self) -> Result<u64, Fault> {
-        let entered = self.wait(&Payer::Keepers, Work::Snapshot).await?;
-        Ok(entered.index)
+        let waiting = self.queue(&Payer::Keepers, Work::Snapshot).await?;
+        Ok(self.entry(waiting).await?.index)
     }
 
-    async fn enter(&self, payer: Payer, envelope: Envelope) -> Result<Accepted, Fault> {
-        let length = envelope.payload().len();
-        self.quotas.charge(&payer, length as u64, Instant::now())?;
-        let entered = self.wait(&payer, Work::Statement(envelope)).await;
-        if entered.is_err() {
-            self.quotas.give_back(&payer, length as u64);
+    async fn begin_from(&self, network: Network, envelope: Envelope) -> Result<Begun, Fault> {
+        let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
+        let payer = match signer {
+            Some(signer) => match self.entered(&envelope, &signer.key)? {
+                Some(accepted) => return Ok(Begun::Entered(accepted)),
+                None => Payer::Agency(signer.agency),
+            },
+            None => Payer::Stranger(network),
+        };
+        self.begin(payer, envelope).await
+    }
+
+    async fn begin(&self, payer: Payer, envelope: Envelope) -> Result<Begun, Fault> {
+        let length = envelope.payload().len() as u64;
+        self.quotas.charge(&payer, length, Instant::now())?;
+        match self.queue(&payer, Work::Statement(envelope)).await {
+            Ok(waiting) => Ok(Begun::Waits {
+                waiting,
+                payer,
+                length,
+            }),
+            Err(fault) => {
+                self.quotas.give_back(&payer, length);
+                Err(fault)
+            }
         }
-        entered
     }
 
-    async fn wait(&self, payer: &Payer, work: Work) -> Result<Accepted, Fault> {
+    async fn finish(&self, begun: Begun) -> Result<Accepted, Fault> {
+        match begun {
+            Begun::Entered(accepted) => Ok(accepted),
+            Begun::Waits {
+                waiting,
+                payer,
+                length,
+            } => {
+                let entered = self.entry(waiting).await;
+                if entered.is_err() {
+                    self.quotas.give_back(&payer, length);
+                }
+                entered
+            }
+        }
+    }
+
+    /// Puts work into the queue, when the log takes any.
+    async fn queue(&self, payer: &Payer, work: Work) -> Result<Waiting, Fault> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         // A new root may be what brings the quorum back.
         let root = match &work {
@@ -212,6 +291,11 @@ impl Sequencer {
                 }
                 Full::Closed => stopped(),
             })?;
+        Ok(Waiting { answer, deadline })
+    }
+
+    /// Where it was entered, once that is durable and covered.
+    async fn entry(&self, Waiting { answer, deadline }: Waiting) -> Result<Accepted, Fault> {
         let index = answer.await.unwrap_or_else(|_| Err(stopped()))?;
         let checkpoint = self.coverage.covered(index, deadline).await?;
         Ok(Accepted { index, checkpoint })
@@ -302,11 +386,12 @@ struct Writer {
     clock: Clock,
 }
 
-type Waiting = Vec<(oneshot::Sender<Result<u64, Fault>>, u64)>;
-
 impl Writer {
     fn run(mut self, mut submissions: queue::Receiver<Payer, Submission>) {
         while let Some(first) = submissions.blocking_recv() {
+            for _ in 0..GIVES_WAY {
+                std::thread::yield_now();
+            }
             let mut bytes = first.work.bytes();
             let mut batch = vec![first];
             while batch.len() < BATCH && bytes < BATCH_BYTES {
@@ -335,7 +420,7 @@ impl Writer {
         let index = self.index.clone();
         let mut batch = Batch::new(&index);
         let mut entries = Vec::new();
-        let mut waiting: Waiting = Vec::new();
+        let mut waiting: Vec<(Reply, u64)> = Vec::new();
         let mut next = None;
         while next.is_none()
             && let Some(Submission { work, reply }) = submissions.pop_front()
@@ -360,16 +445,21 @@ impl Writer {
             }
         }
         let result = if entries.is_empty() {
-            Ok(())
+            Ok(None)
         } else {
             self.append(&entries, batch, next)
         };
         for (reply, index) in waiting {
             // A submitter that went away will submit again, and get the same index.
             let _ = reply.send(match &result {
-                Ok(()) => Ok(index),
+                Ok(_) => Ok(index),
                 Err(fault) => Err(fault.clone()),
             });
+        }
+        if let Ok(Some(batch)) = result {
+            // While the next statements are on their way. What goes wrong here has been logged,
+            // and nothing is admitted before the index has caught up.
+            let _ = self.take_in(batch);
         }
     }
 
@@ -414,30 +504,44 @@ impl Writer {
         Ok(())
     }
 
-    fn append(
+    /// Commits entries and brings them before readers, who go by the root in force: a new one has
+    /// to be in the index by then. Anything else may come into it afterwards; that batch is
+    /// returned.
+    fn append<'a>(
         &mut self,
         entries: &[Entry],
-        batch: Batch<'_>,
+        batch: Batch<'a>,
         next: Option<Box<NewRoot>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<Option<Batch<'a>>, Fault> {
         let (quorum, keys) = match &next {
             Some(next) => (next.quorum, Some(&next.keys)),
             None => (self.root()?.quorum, None),
         };
         self.log.commit(entries, quorum, keys).map_err(unwritable)?;
         metrics::counter!("jingwei_registry_entries_total").increment(entries.len() as u64);
-        if let Err(error) = batch.write(self.log.size()) {
-            // The log has the entries, and the index catches up from it.
-            tracing::error!(%error, "the index could not be written");
-            return self.catch_up();
+        let Some(next) = next else {
+            self.show()?;
+            return Ok(Some(batch));
+        };
+        self.take_in(batch)?;
+        let NewRoot { keys, registry, .. } = *next;
+        tracing::info!("a new root is in force");
+        self.log.go_over_to(keys);
+        self.ring.in_force(&registry);
+        self.show()?;
+        Ok(None)
+    }
+
+    /// Brings what has been committed into the index.
+    fn take_in(&mut self, batch: Batch<'_>) -> Result<(), Fault> {
+        match batch.write(self.log.size()) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // The log has the entries, and the index catches up from it.
+                tracing::error!(%error, "the index could not be written");
+                self.catch_up()
+            }
         }
-        if let Some(next) = next {
-            let NewRoot { keys, registry, .. } = *next;
-            tracing::info!("a new root is in force");
-            self.log.go_over_to(keys);
-            self.ring.in_force(&registry);
-        }
-        self.show()
     }
 
     fn admit(&self, batch: &mut Batch<'_>, next: u64, work: Work) -> Result<Admitted, Fault> {

@@ -2,12 +2,15 @@
 
 use axum::Router;
 use jingwei_proto::dsse::{Envelope, EnvelopeError, MAX_ENVELOPE};
-use jingwei_proto::wire::registry::{SubmitRequest, SubmitResponse};
+use jingwei_proto::wire::registry::{
+    Outcome, SubmitAllRequest, SubmitAllResponse, SubmitRequest, SubmitResponse, outcome,
+};
 use tonic::{Request, Response, Status};
 
 use crate::fault::{Blame, Fault};
 use crate::sequencer::Sequencer;
 use crate::serve::{PeerAddress, Secure};
+use crate::visitors::Network;
 
 /// Stubs of `jingwei.registry.v1`.
 pub mod stubs {
@@ -20,8 +23,10 @@ use stubs::registry_server::{Registry, RegistryServer};
 /// The service's description, for reflection.
 pub const DESCRIPTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/registry.fds"));
 
-/// Bytes of a message around its envelope: tag and length.
-const MESSAGE_OVERHEAD: usize = 64;
+/// Statements in one call.
+pub const MOST: usize = 128;
+/// Bytes that each envelope takes in a message besides its own: tag and length.
+pub const PREFIX: usize = 8;
 
 struct Service {
     sequencer: Sequencer,
@@ -30,7 +35,7 @@ struct Service {
 /// The registry's gRPC services as routes.
 pub async fn router(sequencer: Sequencer) -> Router {
     let registry = RegistryServer::new(Service { sequencer })
-        .max_decoding_message_size(MAX_ENVELOPE + MESSAGE_OVERHEAD);
+        .max_decoding_message_size(MAX_ENVELOPE + MOST * PREFIX);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<RegistryServer<Service>>().await;
     let mut routes = tonic::service::Routes::new(registry).add_service(health_service);
@@ -51,26 +56,78 @@ impl Registry for Service {
         &self,
         request: Request<SubmitRequest>,
     ) -> Result<Response<SubmitResponse>, Status> {
-        if !matches!(request.extensions().get(), Some(Secure(true))) {
-            return Err(
-                Fault::new(Blame::Unauthorised, "statements are submitted over TLS")
-                    .advise("connect with TLS to the same port")
-                    .into(),
-            );
-        }
+        let from = submitter(&request)?;
         let envelope = Envelope::parse(&request.get_ref().envelope).map_err(malformed)?;
-        let Some(PeerAddress(from)) = request.extensions().get() else {
-            return Err(Fault::new(Blame::Internal, "a submission from nowhere").into());
-        };
-        let network = from.ip().into();
-        let accepted = self.sequencer.submit_from(network, envelope).await?;
+        let accepted = self.sequencer.submit_from(from, envelope).await?;
         Ok(Response::new(SubmitResponse {
             index: accepted.index,
             checkpoint: accepted.checkpoint.to_string(),
         }))
     }
+
+    async fn submit_all(
+        &self,
+        request: Request<SubmitAllRequest>,
+    ) -> Result<Response<SubmitAllResponse>, Status> {
+        let from = submitter(&request)?;
+        let SubmitAllRequest { envelopes } = request.into_inner();
+        if envelopes.len() > MOST {
+            let reason = format!("{} statements in one call, at most {MOST}", envelopes.len());
+            return Err(Fault::new(Blame::Malformed, reason).into());
+        }
+        let mut outcomes: Vec<Result<u64, Fault>> = Vec::with_capacity(envelopes.len());
+        let mut parsed = Vec::with_capacity(envelopes.len());
+        for envelope in &envelopes {
+            outcomes.push(match Envelope::parse(envelope) {
+                Ok(envelope) => {
+                    parsed.push(envelope);
+                    Ok(0)
+                }
+                Err(error) => Err(malformed(error)),
+            });
+        }
+        let mut newest = None;
+        let accepted = self.sequencer.submit_all_from(from, parsed).await;
+        let parsed = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
+        for (outcome, accepted) in parsed.zip(accepted) {
+            *outcome = accepted.map(|accepted| {
+                // The last was published last.
+                newest = Some(accepted.checkpoint);
+                accepted.index
+            });
+        }
+        Ok(Response::new(SubmitAllResponse {
+            outcomes: outcomes.into_iter().map(to_wire).collect(),
+            checkpoint: newest.map_or_else(String::new, |note| note.to_string()),
+        }))
+    }
 }
 
-fn malformed(error: EnvelopeError) -> Status {
-    Fault::new(Blame::Malformed, error.to_string()).into()
+/// Whence a submission comes; statements come over TLS only.
+fn submitter<T>(request: &Request<T>) -> Result<Network, Fault> {
+    let extensions = request.extensions();
+    if !matches!(extensions.get(), Some(Secure(true))) {
+        return Err(
+            Fault::new(Blame::Unauthorised, "statements are submitted over TLS")
+                .advise("connect with TLS to the same port"),
+        );
+    }
+    match extensions.get() {
+        Some(PeerAddress(from)) => Ok(from.ip().into()),
+        None => Err(Fault::new(Blame::Internal, "a submission from nowhere")),
+    }
+}
+
+fn to_wire(outcome: Result<u64, Fault>) -> Outcome {
+    let outcome = match outcome {
+        Ok(index) => outcome::Outcome::Index(index),
+        Err(fault) => outcome::Outcome::Refusal(fault.to_bytes()),
+    };
+    Outcome {
+        outcome: Some(outcome),
+    }
+}
+
+fn malformed(error: EnvelopeError) -> Fault {
+    Fault::new(Blame::Malformed, error.to_string())
 }

@@ -1,18 +1,23 @@
 //! The submitter's side: enters statements in a registry that is named by its TLS key.
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jingwei_proto::dsse::Envelope;
+use jingwei_proto::dsse::{Envelope, MAX_ENVELOPE};
 use jingwei_proto::key::KeyId;
-use jingwei_proto::wire::registry::SubmitRequest;
+use jingwei_proto::wire::registry::{Outcome, SubmitAllRequest, outcome};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tonic::Request;
 
 use crate::connect::{Link, Patience, Target};
 use crate::fault::{Blame, Fault};
 use crate::keyfile::TlsIdentity;
+use crate::request_id::RequestId;
 use crate::sequencer::Accepted;
 use crate::service::stubs::registry_client::RegistryClient;
+use crate::service::{MOST, PREFIX};
 
 /// How long an overloaded registry is asked again: less than a person waits, or than a node gives
 /// a statement to appear.
@@ -25,10 +30,33 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// However soon a registry says that it has room again.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
 
+/// Calls at once of one submitter. What is submitted beyond that waits, and shares the next call.
+const CALLS: usize = 4;
+
 /// A way into a registry. Connects when it is first used and again when it was cut off.
+///
+/// Statements that are submitted side by side share calls: the more there are, the more of them,
+/// and none ever waits for a timer.
 #[derive(Clone)]
-pub struct Submitter {
+pub struct Submitter(Arc<Shared>);
+
+struct Shared {
     client: RegistryClient<Link>,
+    line: Mutex<Line>,
+}
+
+#[derive(Default)]
+struct Line {
+    letters: VecDeque<Letter>,
+    /// Tasks that carry letters to the registry.
+    carriers: usize,
+}
+
+/// A statement on its way.
+struct Letter {
+    envelope: Vec<u8>,
+    request: Option<RequestId>,
+    reply: oneshot::Sender<Result<Accepted, Fault>>,
 }
 
 impl Submitter {
@@ -40,9 +68,10 @@ impl Submitter {
         patience: Patience,
     ) -> Result<Submitter, Fault> {
         let target = Target::new(address, [tls], identity, patience)?;
-        Ok(Submitter {
+        Ok(Submitter(Arc::new(Shared {
             client: RegistryClient::new(target.connect_lazy()?),
-        })
+            line: Mutex::default(),
+        })))
     }
 
     /// Enters a statement and waits until the registry has made it durable. Safe to repeat:
@@ -71,20 +100,109 @@ impl Submitter {
     /// As [`Submitter::submit`], without asking again. A registry that says nothing for half a
     /// minute is given up.
     pub async fn submit_once(&self, envelope: &Envelope) -> Result<Accepted, Fault> {
-        let request = Request::new(SubmitRequest {
+        let (reply, answer) = oneshot::channel();
+        let letter = Letter {
             envelope: envelope.to_bytes(),
-        });
-        let mut client = self.client.clone();
-        let response = timeout(ANSWER, client.submit(request))
-            .await
-            .map_err(|_| silent())?
-            .map_err(|status| Fault::from_status(&status))?
-            .into_inner();
-        Ok(Accepted {
-            index: response.index,
-            checkpoint: response.checkpoint.into(),
-        })
+            request: RequestId::current(),
+            reply,
+        };
+        if self.0.post(letter) {
+            tokio::spawn(carry(self.0.clone()));
+        }
+        match timeout(ANSWER, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Fault::new(Blame::Internal, "the submission was given up")),
+            Err(_) => Err(silent()),
+        }
     }
+}
+
+impl Shared {
+    /// Puts a letter in line; says whether one more task is to carry.
+    fn post(&self, letter: Letter) -> bool {
+        let mut line = self.line();
+        line.letters.push_back(letter);
+        let more = line.carriers < CALLS;
+        line.carriers += usize::from(more);
+        more
+    }
+
+    /// What goes into the next call; with nothing left, its carrier is struck off.
+    fn take(&self) -> Vec<Letter> {
+        let mut line = self.line();
+        // Who has given up, or gone, wants no answer.
+        line.letters.retain(|letter| !letter.reply.is_closed());
+        let mut room = MAX_ENVELOPE + PREFIX;
+        let fits = |letter: &&Letter| {
+            let size = letter.envelope.len() + PREFIX;
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        };
+        let count = line.letters.iter().take(MOST).take_while(fits).count();
+        // One that is too large by itself is the registry's to refuse.
+        let count = count.max(1).min(line.letters.len());
+        let taken: Vec<Letter> = line.letters.drain(..count).collect();
+        line.carriers -= usize::from(taken.is_empty());
+        taken
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // It is whole after every step, whoever panicked between two.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Works until nothing waits any more.
+async fn carry(shared: Arc<Shared>) {
+    loop {
+        // Others who have just been answered, or are about to submit, come along.
+        tokio::task::yield_now().await;
+        let letters = shared.take();
+        let Some(first) = letters.first() else {
+            return;
+        };
+        let request = first.request.clone().unwrap_or_else(RequestId::random);
+        let (envelopes, replies): (Vec<_>, Vec<_>) = letters
+            .into_iter()
+            .map(|letter| (letter.envelope, letter.reply))
+            .unzip();
+        let calling = call(shared.client.clone(), envelopes);
+        let outcomes = match request.scope(timeout(ANSWER, calling)).await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(fault)) => vec![Err(fault); replies.len()],
+            Err(_) => vec![Err(silent()); replies.len()],
+        };
+        for (reply, outcome) in replies.into_iter().zip(outcomes) {
+            let _ = reply.send(outcome);
+        }
+    }
+}
+
+/// Submits envelopes with one call; what became of each.
+async fn call(
+    mut client: RegistryClient<Link>,
+    envelopes: Vec<Vec<u8>>,
+) -> Result<Vec<Result<Accepted, Fault>>, Fault> {
+    let count = envelopes.len();
+    let request = Request::new(SubmitAllRequest { envelopes });
+    let response = client.submit_all(request).await?.into_inner();
+    if response.outcomes.len() != count {
+        return Err(Fault::new(
+            Blame::Unverified,
+            "the registry does not say what became of each statement",
+        ));
+    }
+    let checkpoint: Arc<str> = response.checkpoint.into();
+    let read = |outcome: Outcome| match outcome.outcome {
+        Some(outcome::Outcome::Index(index)) => Ok(Accepted {
+            index,
+            checkpoint: checkpoint.clone(),
+        }),
+        Some(outcome::Outcome::Refusal(fault)) => Err(Fault::from_bytes(&fault)),
+        None => Err(Fault::from_bytes(&[])),
+    };
+    Ok(response.outcomes.into_iter().map(read).collect())
 }
 
 fn silent() -> Fault {
@@ -96,4 +214,61 @@ fn silent() -> Fault {
         ),
     )
     .advise("do the same again: the same statement is never entered twice")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Accepted, Fault>>;
+
+    fn shared() -> Shared {
+        let tls = KeyId(jingwei_proto::digest::Digest::of(b"a key"));
+        let target = Target::new("127.0.0.1:1", [tls], None, Patience::default()).unwrap();
+        Shared {
+            client: RegistryClient::new(target.connect_lazy().unwrap()),
+            line: Mutex::default(),
+        }
+    }
+
+    fn post(shared: &Shared, bytes: usize) -> (bool, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let letter = Letter {
+            envelope: vec![b'{'; bytes],
+            request: None,
+            reply,
+        };
+        (shared.post(letter), answer)
+    }
+
+    fn taken(shared: &Shared) -> Vec<usize> {
+        let letters = shared.take();
+        letters.iter().map(|letter| letter.envelope.len()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_waits_shares_a_call_that_the_registry_takes() {
+        let shared = shared();
+        let sizes: Vec<usize> = (1..=MOST + CALLS).collect();
+        let (more, answers): (Vec<bool>, Vec<Answer>) =
+            sizes.iter().map(|size| post(&shared, *size)).unzip();
+        assert_eq!(more.iter().filter(|more| **more).count(), CALLS);
+        assert_eq!(taken(&shared), sizes[..MOST]);
+        assert_eq!(taken(&shared), sizes[MOST..]);
+        drop(answers);
+        let half = MAX_ENVELOPE / 2;
+        let sizes = [half, half - PREFIX, 1, MAX_ENVELOPE + 9, 2, 3];
+        let (_, mut answers): (Vec<bool>, Vec<Answer>) =
+            sizes.iter().map(|size| post(&shared, *size)).unzip();
+        // Who has given up is left out.
+        drop(answers.remove(4));
+        assert_eq!(taken(&shared), sizes[..2]);
+        assert_eq!(taken(&shared), [1]);
+        assert_eq!(taken(&shared), [MAX_ENVELOPE + 9]);
+        assert_eq!(taken(&shared), [3]);
+        // Each carrier that finds nothing is struck off, and the next letter gets one again.
+        assert!((0..CALLS).all(|_| taken(&shared).is_empty()));
+        assert_eq!(shared.line().carriers, 0);
+        assert!(post(&shared, 1).0);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bundle   = for each envelope: length as u32, big-endian; its bytes
-//! outcome  = empty if it is durable, or else the blame's name, a space, and the reason
+//! outcome  = empty if it is durable, or else a google.rpc.Status
 //! ```
 //!
 //! The first byte tells a bundle from a single envelope: no envelope is long enough to make it
@@ -16,8 +16,6 @@ pub const MOST: usize = 128;
 pub const MOST_BYTES: usize = 384 * 1024;
 /// Bytes that each envelope takes besides its own.
 pub const PREFIX: usize = 4;
-/// Bytes of one outcome: a sentence.
-const LONGEST_OUTCOME: usize = 1024;
 
 /// Puts envelopes together; whoever calls this keeps to [`MOST`] and [`MOST_BYTES`].
 pub fn pack<'a>(envelopes: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -61,34 +59,16 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<&[u8]>, Fault> {
 }
 
 /// What became of one envelope, as it travels.
-pub fn outcome(result: &Result<(), Fault>) -> Vec<u8> {
-    match result {
-        Ok(()) => Vec::new(),
-        Err(fault) => {
-            let mut text = format!("{} {}", fault.blame.reason(), fault.message);
-            text.truncate(text.floor_char_boundary(LONGEST_OUTCOME));
-            text.into_bytes()
-        }
-    }
+pub fn outcome(result: Result<(), Fault>) -> Vec<u8> {
+    result.map_or_else(Fault::to_bytes, |()| Vec::new())
 }
 
 /// The same, read. What is not understood is not taken for a success.
 pub fn read_outcome(bytes: &[u8]) -> Result<(), Fault> {
-    if bytes.is_empty() {
-        return Ok(());
+    match bytes {
+        [] => Ok(()),
+        fault => Err(Fault::from_bytes(fault)),
     }
-    let text = std::str::from_utf8(bytes).ok();
-    let parts = text
-        .filter(|text| text.len() <= LONGEST_OUTCOME)
-        .and_then(|text| text.split_once(' '))
-        .and_then(|(blame, reason)| Some((Blame::from_reason(blame)?, reason)));
-    Err(match parts {
-        Some((blame, reason)) => Fault::new(blame, reason),
-        None => Fault::new(
-            Blame::Unverified,
-            "it does not say what became of an acknowledgement",
-        ),
-    })
 }
 
 #[cfg(test)]
@@ -114,16 +94,10 @@ mod tests {
 
     #[test]
     fn outcomes_come_back() {
-        assert!(outcome(&Ok(())).is_empty() && read_outcome(b"").is_ok());
-        let fault = Fault::new(Blame::NotFound, "no answer waits for it");
-        assert_eq!(read_outcome(&outcome(&Err(fault.clone()))), Err(fault));
-        let long = Fault::new(Blame::Internal, "口".repeat(LONGEST_OUTCOME));
-        assert_eq!(
-            read_outcome(&outcome(&Err(long))).unwrap_err().blame,
-            Blame::Internal
-        );
-        for garbage in [&b"OK"[..], b"FINE it is", b"\xff \xff", &[b'A'; 9_000]] {
-            assert_eq!(read_outcome(garbage).unwrap_err().blame, Blame::Unverified);
-        }
+        assert!(outcome(Ok(())).is_empty() && read_outcome(b"").is_ok());
+        let fault = Fault::new(Blame::NotFound, "no answer waits for it").advise("send it once");
+        assert_eq!(read_outcome(&outcome(Err(fault.clone()))), Err(fault));
+        let garbage = read_outcome(b"OK").unwrap_err();
+        assert_eq!(garbage.blame, Blame::Unverified);
     }
 }

@@ -246,7 +246,7 @@ impl FlightService for Provider {
             return Ok(Response::new(stream::empty().boxed()));
         }
         let results = outcomes.into_iter().map(|outcome| {
-            let body = bundle::outcome(&outcome).into();
+            let body = bundle::outcome(outcome).into();
             Ok(arrow_flight::Result { body })
         });
         Ok(Response::new(stream::iter(results).boxed()))

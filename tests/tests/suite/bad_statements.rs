@@ -1,9 +1,14 @@
 //! Statements that the registry must refuse, sent as a program of somebody else's would.
 
 use http::uri::PathAndQuery;
+use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::SecretKey;
-use jingwei_proto::wire::registry::{SubmitRequest, SubmitResponse};
+use jingwei_proto::note::Note;
+use jingwei_proto::wire::registry::outcome::Outcome;
+use jingwei_proto::wire::registry::{
+    SubmitAllRequest, SubmitAllResponse, SubmitRequest, SubmitResponse,
+};
 use jingwei_registry::connect::{Patience, Target};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::keyfile::TlsIdentity;
@@ -53,6 +58,16 @@ impl Stage {
 
     /// Submits bytes that need not be an envelope.
     fn submit_bytes(&self, envelope: Vec<u8>) -> Fault {
+        let called: Result<SubmitResponse, Fault> = self.call("Submit", SubmitRequest { envelope });
+        called.expect_err("bad bytes were entered")
+    }
+
+    /// Calls the registry as a program of somebody else's would.
+    fn call<Q, A>(&self, method: &str, request: Q) -> Result<A, Fault>
+    where
+        Q: prost::Message + Send + 'static,
+        A: prost::Message + Default + Send + 'static,
+    {
         let registry = &self.federation.registry;
         let tls = TlsIdentity::load(&registry.dir.join("keys")).unwrap().id;
         let target = Target::new(
@@ -62,15 +77,16 @@ impl Stage {
             Patience::default(),
         )
         .unwrap();
+        let path = format!("/jingwei.registry.v1.Registry/{method}");
         runtime().block_on(async {
             let mut grpc = tonic::client::Grpc::new(target.connect().await.unwrap());
             grpc.ready().await.unwrap();
-            let path = PathAndQuery::from_static("/jingwei.registry.v1.Registry/Submit");
-            let codec = ProstCodec::<SubmitRequest, SubmitResponse>::default();
-            let status = grpc
-                .unary(tonic::Request::new(SubmitRequest { envelope }), path, codec)
-                .await;
-            Fault::from_status(&status.expect_err("bad bytes were entered"))
+            let path = PathAndQuery::try_from(path).unwrap();
+            let codec = ProstCodec::<Q, A>::default();
+            let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
+            Ok(answer
+                .map_err(|status| Fault::from_status(&status))?
+                .into_inner())
         })
     }
 }
@@ -213,4 +229,75 @@ fn a_statement_of_10_mb() {
         "{fault:?}"
     );
     stage.submit(&stage.agent.dataset("after")).unwrap();
+}
+
+#[test]
+fn several_in_one_call_each_for_itself() {
+    let stage = stage();
+    let [first, second, other] = ["one", "two", "three"].map(|name| stage.agent.dataset(name));
+    let mut signature = *other.signature();
+    signature[0] ^= 1;
+    let forged = Envelope::from_parts(other.payload().to_vec(), other.key(), signature);
+    let old = stage.agent.dataset("old");
+    let place = stage.submit(&old).unwrap();
+    let envelopes = vec![
+        first.to_bytes(),
+        b"{}".to_vec(),
+        forged.to_bytes(),
+        old.to_bytes(),
+        second.to_bytes(),
+        first.to_bytes(),
+    ];
+    let answer: SubmitAllResponse = stage
+        .call("SubmitAll", SubmitAllRequest { envelopes })
+        .unwrap();
+    let outcomes: Vec<Result<u64, Blame>> = answer
+        .outcomes
+        .into_iter()
+        .map(|outcome| match outcome.outcome.unwrap() {
+            Outcome::Index(index) => Ok(index),
+            Outcome::Refusal(fault) => Err(Fault::from_bytes(&fault).blame),
+        })
+        .collect();
+    assert_eq!(outcomes[1], Err(Blame::Malformed));
+    assert_eq!(outcomes[2], Err(Blame::Forged));
+    assert_eq!(outcomes[3], Ok(place));
+    assert_eq!(outcomes[5], outcomes[0], "the same statement has one place");
+    let log = LogFiles::read(&stage.federation.registry.dir.join("log"));
+    for (outcome, envelope) in [(outcomes[0], &first), (outcomes[4], &second)] {
+        let index = outcome.unwrap() as usize;
+        assert_eq!(log.envelopes[index], envelope.to_bytes());
+        let covered = Note::parse(answer.checkpoint.as_bytes()).unwrap();
+        let covered: Checkpoint = covered.text.parse().unwrap();
+        assert!(covered.size > outcome.unwrap());
+    }
+    let empty: SubmitAllResponse = stage
+        .call("SubmitAll", SubmitAllRequest::default())
+        .unwrap();
+    assert_eq!(empty, SubmitAllResponse::default());
+    for (count, bytes, blame) in [
+        (129, 2, Blame::Malformed),
+        (2, 200 << 10, Blame::LimitExceeded),
+    ] {
+        let envelopes = vec![vec![b'{'; bytes]; count];
+        let called: Result<SubmitAllResponse, Fault> =
+            stage.call("SubmitAll", SubmitAllRequest { envelopes });
+        assert_eq!(called.unwrap_err().blame, blame, "{count} of {bytes}");
+    }
+}
+
+#[test]
+fn submitted_side_by_side() {
+    let stage = stage();
+    let submitter = stage.federation.registry.submitter();
+    let statements: Vec<Envelope> = (0..500)
+        .map(|number| stage.agent.dataset(&format!("side{number}")))
+        .collect();
+    let submitting = statements.iter().map(|envelope| submitter.submit(envelope));
+    let accepted = runtime().block_on(futures::future::join_all(submitting));
+    let log = LogFiles::read(&stage.federation.registry.dir.join("log"));
+    for (accepted, envelope) in accepted.into_iter().zip(&statements) {
+        let index = accepted.unwrap().index as usize;
+        assert_eq!(log.envelopes[index], envelope.to_bytes());
+    }
 }

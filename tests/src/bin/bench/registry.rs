@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 60_000)]
     statements: usize,
     /// Statements under way at once
-    #[arg(long, default_value_t = 2_048)]
+    #[arg(long, default_value_t = 1_024)]
     concurrency: usize,
 }
 
