@@ -12,6 +12,7 @@ use jingwei_proto::statement::{
 };
 use jingwei_proto::time::Time;
 
+use crate::counted::counted;
 use crate::disk::Disk;
 use crate::keyfile::{self, KeyFileError, TlsIdentity};
 use crate::registry::{OpenError, Paths, Registry};
@@ -58,7 +59,7 @@ pub enum FoundError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// More witnesses must sign than there are.
-    #[error("{quorum} of {witnesses} witnesses cannot co-sign")]
+    #[error("{quorum} of {} cannot co-sign", counted(*.witnesses as u64, "witness", "witnesses"))]
     Quorum {
         /// Witnesses.
         witnesses: usize,

@@ -9,6 +9,7 @@ use jingwei_proto::state::{AgencyRecord, RootRecord};
 use jingwei_proto::statement::{Action, Agency, Attributes, Head, NewKey, Predicate, Statement};
 use jingwei_proto::time::Time;
 
+use crate::counted::counted;
 use crate::fault::{Blame, Fault};
 
 /// The statement that does `action` to an agency that is as `record` says.
@@ -130,12 +131,17 @@ fn of_standing(until: &str, follows: &str) -> Told {
 
 /// Seconds in the largest unit that says them exactly.
 fn duration(seconds: u64) -> String {
-    for (unit, name) in [(86_400, "days"), (3_600, "hours"), (60, "minutes")] {
+    let units = [
+        (86_400, "day", "days"),
+        (3_600, "hour", "hours"),
+        (60, "minute", "minutes"),
+    ];
+    for (unit, one, more) in units {
         if seconds >= unit && seconds.is_multiple_of(unit) {
-            return format!("{} {name}", seconds / unit);
+            return counted(seconds / unit, one, more);
         }
     }
-    format!("{seconds} seconds")
+    counted(seconds, "second", "seconds")
 }
 
 /// A new key for an agency whose old one is lost: it proposes, its superior enters it.
@@ -221,6 +227,7 @@ mod tests {
     fn durations() {
         assert_eq!(duration(604_800), "7 days");
         assert_eq!(duration(5_400), "90 minutes");
+        assert_eq!(duration(3_600), "1 hour");
         assert_eq!(duration(61), "61 seconds");
         assert_eq!(duration(0), "0 seconds");
     }

@@ -11,6 +11,7 @@ use jingwei_proto::statement::{
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
+use jingwei_registry::counted::root_keys;
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
@@ -205,7 +206,11 @@ fn enter(
         return Err(failed("a change is about an agency"));
     };
     let root = view.root()?;
-    let by = format!("{} of {} root keys", root.threshold, root.keys.len());
+    let by = format!(
+        "{} of {}",
+        root.threshold,
+        root_keys(root.keys.len() as u64)
+    );
     let explanation = lifecycle::explain(record, action, &by, &root);
     running.decide(Proposal::new(statement), &explanation, signing, view)
 }

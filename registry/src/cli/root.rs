@@ -13,6 +13,7 @@ use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
+use jingwei_registry::counted::{entries, root_keys};
 use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;
@@ -198,9 +199,9 @@ fn print(root: &Root) {
 /// What a root says, for whoever is about to sign it.
 pub fn lines(root: &Root) -> Vec<String> {
     let mut lines = vec![format!(
-        "threshold   {} of {} root keys",
+        "threshold   {} of {}",
         root.threshold,
-        root.keys.len()
+        root_keys(root.keys.len() as u64)
     )];
     let keys = root.keys.iter();
     lines.extend(keys.map(|key| format!("root key    {} {key}", key.id())));
@@ -218,8 +219,10 @@ pub fn lines(root: &Root) -> Vec<String> {
     ));
     if let Some(before) = &root.continues {
         lines.push(format!(
-            "continues   {} of {} entries, {}",
-            before.origin, before.size, before.root
+            "continues   {} of {}, {}",
+            before.origin,
+            entries(before.size),
+            before.root
         ));
     }
     lines
@@ -251,9 +254,9 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
     )];
     explanation.extend(lines(&next));
     explanation.push(format!(
-        "signed by   {} of the {} root keys in force, and {} of the {} proposed ones",
+        "signed by   {} of the {} in force, and {} of the {} proposed",
         current.threshold,
-        current.keys.len(),
+        root_keys(current.keys.len() as u64),
         next.threshold,
         next.keys.len()
     ));
@@ -285,9 +288,10 @@ fn change_keys(next: &mut Root, arguments: &Propose) -> Result<(), Fault> {
             .retain(|key| !key.id().to_string().starts_with(id.as_str()));
         if next.keys.len() + 1 != before {
             return Err(wrong_use(format!(
-                "{} root keys begin with ‘{id}’",
-                before - next.keys.len()
-            )));
+                "{} begin with ‘{id}’, and one is to be removed",
+                root_keys((before - next.keys.len()) as u64)
+            ))
+            .advise("write more of its id: ‘jingwei-registry root show’ lists them"));
         }
     }
     for key in &arguments.add {

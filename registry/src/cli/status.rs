@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_registry::command::failed;
+use jingwei_registry::counted::entries;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::say;
 use jingwei_registry::view::View;
@@ -40,14 +41,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let log_key = keys.log_key().map_err(failed)?;
     let (checkpoint, signed) = Checkpoint::open(note.as_bytes(), &log_key).map_err(failed)?;
     say!("log         {}", checkpoint.origin);
-    let entries = if checkpoint.size == 1 {
-        "entry"
-    } else {
-        "entries"
-    };
     say!(
-        "published   {} {entries}, {}",
-        checkpoint.size,
+        "published   {}, {}",
+        entries(checkpoint.size),
         checkpoint.root
     );
     for (key, time) in keys.cosigners(&signed).map_err(failed)? {

@@ -9,6 +9,7 @@ use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
+use jingwei_registry::counted::{entries, root_keys};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found;
@@ -218,15 +219,19 @@ fn complete_or_given_up(given_up: u64, missing: u64) -> Result<(), Fault> {
     }
     if missing == 0 {
         return Err(wrong_use(format!(
-            "nothing is missing, and --give-up names {given_up} entries"
+            "nothing is missing, and --give-up names {}",
+            entries(given_up)
         )));
     }
     Err(Fault::new(
         Blame::Refused,
-        format!("the lost log had {missing} entries more, which may have been acknowledged"),
+        format!(
+            "the lost log had {} more, which may have been acknowledged",
+            entries(missing)
+        ),
     )
     .advise(format!(
-        "take a longer replica: each node's ‘jingwei doctor’ says how many entries it has; if no node has more, add --give-up {missing}, and their submitters enter them again"
+        "take a longer replica: each node's ‘jingwei doctor’ says how many entries it has; if no node has more, add --give-up {missing}: whoever submitted what is missing enters it again"
     )))
 }
 
@@ -239,13 +244,16 @@ fn explain(copied: &Copied, next: &Root, missing: u64) {
         fingerprint(&copied.root.chain.payload)
     );
     say!(
-        "replica     {} entries of {}, dated {}",
-        before.size,
+        "replica     {} of {}, dated {}",
+        entries(before.size),
         before.origin,
         copied.dated
     );
     if missing > 0 {
-        say!("given up    {missing} entries after them, until their submitters enter them again");
+        say!(
+            "given up    {} after that, to be entered again by those who submitted",
+            entries(missing)
+        );
     }
     say!("");
     say!("root        version {}", next.version);
@@ -253,8 +261,8 @@ fn explain(copied: &Copied, next: &Root, missing: u64) {
         say!("{line}");
     }
     say!(
-        "signed by   {} of the {} root keys",
+        "signed by   {} of the {}",
         copied.root.threshold,
-        copied.root.keys.len()
+        root_keys(copied.root.keys.len() as u64)
     );
 }

@@ -25,6 +25,7 @@ use jingwei_proto::statement::{Continues, Predicate, RegistryKeys, Root, Stateme
 use jingwei_proto::time::Time;
 
 use crate::clock::Clock;
+use crate::counted::entries;
 use crate::disk::{DirLock, Disk};
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index};
@@ -147,8 +148,8 @@ impl Replica {
         let size = self.log.checkpoint().size;
         if log.size() > size {
             let message = format!(
-                "{dir} holds {} entries already, and this replica {size}",
-                log.size()
+                "{dir} holds {} already, and this replica {size}",
+                entries(log.size())
             );
             return Err(Fault::new(Blame::WrongUse, message)
                 .advise("if the take-over is complete there, serve it; else take the longer replica, or another --dir"));

@@ -197,7 +197,7 @@ fn a_root_key_is_removed_and_the_threshold_changed() {
     ];
     keepers.signed(&propose, &[3]).expect_code(4);
     let ran = keepers.signed(&propose, &[1, 3]).ok();
-    let words = "signed by   2 of the 3 root keys in force, and 1 of the 2 proposed ones";
+    let words = "signed by   2 of the 3 root keys in force, and 1 of the 2 proposed";
     ran.prints(&["version 2", words, "entered"]);
     let shown = keepers.run(&["root", "show"]).ok();
     shown
