@@ -11,6 +11,9 @@ use jingwei_registry::view::View;
 
 use super::keepers::Running;
 
+/// What it means that the root asks for no witness.
+pub const NO_WITNESS: &str =
+    "none is asked for: only the registry itself says that it shows everybody the same log";
 /// Between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -46,13 +49,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         entries(checkpoint.size),
         checkpoint.root
     );
+    let (_, time) = keys.verify(&note).map_err(failed)?;
+    if root.quorum == 0 {
+        say!("dated       {time}, by the registry itself");
+        say!("witnesses   {NO_WITNESS}");
+        return Ok(());
+    }
     for (key, time) in keys.cosigners(&signed).map_err(failed)? {
         match time {
             Some(time) => say!("co-signed   {} at {time}", key.name()),
             None => say!("not signed  {}", key.name()),
         }
     }
-    let (_, time) = keys.verify(&note).map_err(failed)?;
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
     Ok(())

@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use jingwei_proto::key::Signer as _;
+use jingwei_proto::policy::Policy;
 use jingwei_proto::statement::RECOVERY_DELAY;
 use jingwei_registry::keyfile;
 use jingwei_tests::node::PLACES;
 use jingwei_tests::reading::LogFiles;
 use jingwei_tests::snapshots::set_log_time;
-use jingwei_tests::{Node, Ran, Registry};
+use jingwei_tests::{Federation, Node, Ran, Registry};
 
 use crate::membership::{ASK, BEGIN, Family, path, verify};
 use crate::pair::Pair;
@@ -270,6 +271,26 @@ fn no_command_changes_anything_without_somebody_s_word() {
         "continues",
     );
     not_begun(keepers.0, &heir);
+}
+
+#[test]
+fn a_registry_without_witnesses_says_so() {
+    let federation = Federation::start();
+    let keepers = Keepers(&federation.registry);
+    let status = keepers.run(&["status"]).ok();
+    let status = status.prints(&[
+        "1 entry",
+        "by the registry itself",
+        "witnesses   none is asked for",
+    ]);
+    assert!(!status.stdout.contains("co-signed"), "{status}");
+    let policy = keepers.run(&["policy"]).ok();
+    let policy = policy.prints(&["# witnesses: none is asked for", "witness cosigner "]);
+    assert!(!policy.stdout.contains("witness w1"), "{policy}");
+    // It is a policy all the same, by which the log's checkpoints verify.
+    let read = Policy::parse(policy.stdout.as_bytes()).unwrap();
+    let checkpoint = federation.registry.checkpoint();
+    assert!(read.verify(checkpoint.as_bytes()).unwrap().time.is_some());
 }
 
 #[track_caller]
