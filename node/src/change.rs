@@ -12,6 +12,7 @@ use jingwei_proto::wire::node::{ChangeAgencyRequest, ChangeAgencyResponse};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
+use jingwei_registry::rehearsal;
 
 use crate::agency::{AgencyError, HostedAgency};
 use crate::node::{Node, index_fault};
@@ -42,8 +43,10 @@ impl Node {
             explanation: lifecycle::explain(&change.record, &agency.action, by, &root),
             index: 0,
         };
+        // Refused here before anybody is asked, and not only by the registry afterwards.
+        let envelope = change.statement.sign(&change.signer.signing);
+        rehearsal::judge(self.replica.index(), &envelope)?;
         if request.enter {
-            let envelope = change.statement.sign(&change.signer.signing);
             response.index = self.enter(&envelope).await?;
             self.settle_keys();
         }
@@ -112,6 +115,7 @@ impl Node {
         let signer = self.hosted_agency(&request.agency)?;
         let record = self.enrolled(signer.id())?;
         if request.action == "contest" {
+            contestable(&record, signer.signing.public())?;
             let action = Action::Contest(reason(request));
             let statement = self.change_of(&record, action);
             return Ok(Change {
@@ -120,6 +124,7 @@ impl Node {
                 record,
             });
         }
+        self.in_force(signer.id())?;
         let used = |key: &PublicKey| {
             let pending = record.recovery.as_ref();
             pending.is_none_or(|pending| pending.key != *key)
@@ -212,6 +217,28 @@ impl Node {
                 .ok_or_else(|| refuse(format!("{} runs this command", superior.id))),
         }
     }
+}
+
+/// Whether there is a recovery that the agency's own key can still cancel.
+fn contestable(record: &AgencyRecord, own: &PublicKey) -> Result<(), Fault> {
+    let id = &record.id;
+    if record.recovery.is_some() {
+        return Ok(());
+    }
+    if record.key == *own {
+        let reason =
+            format!("no recovery of the key of {id} is under way: there is nothing to contest");
+        return Err(Fault::new(Blame::Inconsistent, reason).advise(
+            "its key stays as it is; ‘jingwei doctor’ tells when its superior begins to replace it",
+        ));
+    }
+    let reason = format!(
+        "the key of {id} in the registry is {} now, which this node has not: the delay of a recovery is over, and it can be contested no longer",
+        record.key.id()
+    );
+    Err(Fault::new(Blame::Unauthorised, reason).advise(format!(
+        "if you did not ask for it, let the superior suspend {id}; a key of your own comes back by ‘jingwei recover --agency {id}’ with the node stopped, and the superior's word"
+    )))
 }
 
 fn reason(request: &ChangeAgencyRequest) -> Reason {

@@ -12,7 +12,7 @@ use jingwei_proto::statement::{
 };
 use jingwei_proto::time::Time;
 
-use crate::counted::counted;
+use crate::counted::{counted, root_keys};
 use crate::disk::Disk;
 use crate::keyfile::{self, KeyFileError, TlsIdentity};
 use crate::registry::{OpenError, Paths, Registry};
@@ -44,7 +44,8 @@ pub enum FoundError {
     Name(String),
     /// More keys must sign than there are.
     #[error(
-        "{threshold} of {keys} root keys cannot sign: the threshold lies between 1 and the number of keys, at most 32"
+        "{threshold} of {} cannot sign: the threshold lies between 1 and the number of keys, at most 32",
+        root_keys(.keys)
     )]
     Threshold {
         /// Root keys.

@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("");
     say!("Give the root's fingerprint to everybody who joins, on paper if it can be.");
     say!(
-        "{} of {} enrol national agencies. Move them to different people's safes:",
+        "National agencies are enrolled by {} of {}. Move them to different people's safes:",
         arguments.threshold,
         root_keys(arguments.root_keys)
     );

@@ -17,9 +17,10 @@ use jingwei_registry::counted::{entries, root_keys};
 use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;
-use jingwei_registry::say;
+use jingwei_registry::{history, say};
 
-use super::keepers::{Running, Signing, load, read, write};
+use super::changes;
+use super::keepers::{Asking, Running, Signing, load, read, write};
 
 const PROPOSE: &str = "\
 Examples:
@@ -170,7 +171,7 @@ fn show(arguments: &Show) -> Result<(), Fault> {
         "fingerprint {}, of version 1: by it nodes join and evidence is verified, also after this",
         fingerprint(&first.chain.payload)
     );
-    print(&body(&root));
+    print(&in_force(&root));
     Ok(())
 }
 
@@ -187,6 +188,14 @@ pub fn body(root: &RootRecord) -> Root {
         recovery_delay: root.recovery_delay,
         continues: None,
         consents: Vec::new(),
+    }
+}
+
+/// The root in force as its own document says it.
+pub fn in_force(root: &RootRecord) -> Root {
+    Root {
+        version: root.chain.sequence,
+        ..body(root)
     }
 }
 
@@ -211,7 +220,10 @@ pub fn lines(root: &Root) -> Vec<String> {
     lines.push(format!("TLS key     {}", root.registry.tls));
     let witnesses = root.witnesses.iter();
     lines.extend(witnesses.map(|witness| format!("witness     {} {}", witness.name, witness.key)));
-    lines.push(format!("quorum      {}", root.quorum));
+    lines.push(match root.quorum {
+        0 => "quorum      0: no witness is asked for".to_owned(),
+        quorum => format!("quorum      {quorum}"),
+    });
     lines.push(format!("rules       {}", root.rules));
     lines.push(format!(
         "recovery    effective after {} s",
@@ -253,6 +265,7 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
         next.version, current.federation
     )];
     explanation.extend(lines(&next));
+    explanation.extend(changes::lines(&in_force(&current), &next));
     explanation.push(format!(
         "signed by   {} of the {} in force, and {} of the {} proposed",
         current.threshold,
@@ -262,7 +275,9 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
     ));
     explanation.push("from when   the log entry on".into());
     let (running, signing) = (&arguments.running, &arguments.signing);
-    running.decide(Proposal::new(&statement), &explanation, signing, &view)
+    let before = history::envelope(view.log(), current.chain.index)?;
+    let proposal = Proposal::new(&statement).after(&before)?;
+    running.decide(proposal, &explanation, signing, &view)
 }
 
 /// The statement that brings in the next version.
@@ -321,9 +336,8 @@ fn registry_keys(dir: &Path, current: &RegistryKeys) -> Result<RegistryKeys, Fau
     })
 }
 
-/// Shows what a keeper is about to sign: the file may have come a long way.
-pub fn shown(path: &Path) -> Result<Proposal, Fault> {
-    let proposal = read(path)?;
+/// Shows what a keeper is about to sign, and what it changes: the file may have come a long way.
+pub fn show_proposal(proposal: &Proposal, before: Option<&Root>) -> Result<(), Fault> {
     let statement = proposal.statement();
     say!(
         "statement   {} {}",
@@ -335,6 +349,7 @@ pub fn shown(path: &Path) -> Result<Proposal, Fault> {
         Predicate::Root(root) => {
             say!("version     {}", root.version);
             print(root);
+            show_changes(before, root);
         }
         Predicate::Agency(agency) => {
             say!("action      {}", agency.action.name());
@@ -348,27 +363,50 @@ pub fn shown(path: &Path) -> Result<Proposal, Fault> {
     for signer in proposal.signers() {
         say!("signed by   {signer}");
     }
-    Ok(proposal)
+    Ok(())
+}
+
+fn show_changes(before: Option<&Root>, next: &Root) {
+    let Some(before) = before else {
+        say!(
+            "against     unknown: the file does not hold the root that this follows; compare with ‘root show’"
+        );
+        return;
+    };
+    for line in changes::lines(before, next) {
+        say!("{line}");
+    }
 }
 
 fn sign(arguments: &Sign) -> Result<(), Fault> {
-    let mut proposal = shown(&arguments.proposal)?;
+    let mut proposal = read(&arguments.proposal)?;
+    show_proposal(&proposal, proposal.before())?;
     let key = load(&arguments.root_key)?;
-    confirm(
-        &format!("Sign it with {}?", key.public().id()),
-        arguments.yes,
-    )?;
+    let id = key.public().id();
+    if let Some(before) = proposal.before() {
+        proposal.accepts(key.public(), &before.keys)?;
+    }
+    if proposal.signers().any(|signer| signer == id) {
+        say!("{id} has signed it already");
+        return Ok(());
+    }
+    confirm(&format!("Sign it with {id}?"), arguments.yes)?;
     proposal.sign(&key);
     write(&arguments.proposal, &proposal)
 }
 
+/// What to do where the last keeper comes too early.
+pub const TOO_FEW_SIGNED: &str = "let more keepers sign the file first, with ‘jingwei-registry root sign FILE --root-key KEY’; who comes last submits it";
+
 fn submit(arguments: &Submit) -> Result<(), Fault> {
-    let proposal = shown(&arguments.proposal)?;
+    let proposal = read(&arguments.proposal)?;
     let key = load(&arguments.root_key)?;
-    let question = format!("Sign it with {} and enter it for good?", key.public().id());
-    confirm(&question, arguments.yes)?;
     let view = arguments.running.view()?;
-    let index = arguments.running.submit(&proposal, &key, &view)?;
-    say!("entered     log entry {index}");
-    Ok(())
+    show_proposal(&proposal, Some(&in_force(&view.root()?)))?;
+    let asking = Asking {
+        question: &format!("Sign it with {} and enter it for good?", key.public().id()),
+        yes: arguments.yes,
+        too_few: TOO_FEW_SIGNED,
+    };
+    arguments.running.enter(proposal, &[key], &view, &asking)
 }

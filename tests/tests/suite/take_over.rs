@@ -795,6 +795,7 @@ fn keepers_sign_a_take_over_at_their_own_machines_and_only_their_own_federation_
     let proposal = newcomer.proposal("nn");
     let enrol = [
         "enrol",
+        "--yes",
         "--dir",
         path(&dir),
         "--registry",
