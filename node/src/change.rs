@@ -38,9 +38,10 @@ impl Node {
         let root = self.replica.index().root().map_err(index_fault)?;
         let root = root.ok_or_else(|| Fault::new(Blame::Unavailable, "the replica is empty"))?;
         let by = change.signer.id().as_str();
+        let (record, because) = (&change.record, self.reason_of(&change.record));
         let mut response = ChangeAgencyResponse {
-            agency: change.record.id.to_string(),
-            explanation: lifecycle::explain(&change.record, &agency.action, by, &root),
+            agency: record.id.to_string(),
+            explanation: lifecycle::explain(record, &agency.action, by, &root, because),
             index: 0,
         };
         // Refused here before anybody is asked, and not only by the registry afterwards.
@@ -83,7 +84,12 @@ impl Node {
             };
             let id = agency.id();
             if !record.is_active() {
-                alarms.push(format!("{id} is {}: it takes no part", record.status));
+                let reason = self.reason_of(&record);
+                let given = reason.map_or_else(String::new, |why| format!(" (reason: {why})"));
+                alarms.push(format!(
+                    "{id} is {}: it takes no part{given}",
+                    record.status
+                ));
             } else if record.key != *agency.signing.public() {
                 alarms.push(format!(
                     "the key of {id} in the registry is {}, which this node has not",

@@ -96,10 +96,16 @@ fn keepers_suspend_resume_and_update_a_national_agency() {
     let suspend = ["agency", "suspend", "aa", "--reason", "an audit"];
     keepers
         .decide(&suspend)
-        .prints(&["2 of 3 root keys", "verifiable"]);
+        .prints(&["2 of 3 root keys", "reason      an audit", "verifiable"]);
     federation.settle(&[&a, &b]);
-    unanswered(&b, SQL, "suspended");
-    assert_ne!(publish(&a, "aa", "meanwhile").code, 0);
+    // Whoever is refused reads why.
+    unanswered(&b, SQL, "suspended and takes no part (reason: an audit)");
+    publish(&a, "aa", "meanwhile")
+        .expect_code(4)
+        .complains(&["aa is suspended", "an audit"]);
+    a.run(&["doctor"])
+        .expect_code(1)
+        .prints(&["aa is suspended: it takes no part (reason: an audit)"]);
     keepers.decide_apart(&["agency", "resume", "aa"]);
     federation.settle(&[&a, &b]);
     assert_eq!(b.rows(SQL), ["3"]);
@@ -178,7 +184,7 @@ fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
     unanswered(
         &family.top,
         ASK,
-        "revoked",
+        "revoked and takes no part (reason: merged)",
     );
     verify(&family, &saved).ok();
     assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);

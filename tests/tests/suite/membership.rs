@@ -282,12 +282,12 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
     assert_ne!(family.publish("meanwhile").code, 0);
     let asked = family.top.sql(ASK, &["--format", "csv"]);
     assert_ne!(asked.code, 0, "{asked}");
-    asked.complains(&["suspended"]);
+    asked.complains(&["suspended and takes no part (reason: an audit)"]);
     family
         .child
         .run(&["rotate"])
         .expect_code(4)
-        .complains(&["aa.x is suspended"]);
+        .complains(&["aa.x is suspended", "an audit"]);
     // It is not answered either.
     family.top.publish_places("aa", "open", "public", PLACES);
     family.settle();
@@ -298,7 +298,8 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
     // What it signed before stays what it was.
     verify(&family, &saved).ok();
     family.top.run(&["describe", "aa.x/places"]).ok();
-    family.top.run(&["resume", "aa.x", "--yes"]).ok();
+    let resumed = family.top.run(&["resume", "aa.x", "--yes"]).ok();
+    resumed.prints(&["suspended", "because     an audit"]);
     family.settle();
     assert_eq!(family.top.rows(ASK), ["3"]);
     assert_eq!(family.child.rows("SELECT count(*) FROM aa.open"), ["3"]);
