@@ -12,6 +12,7 @@ use jingwei_proto::wire::node::{ChangeAgencyRequest, ChangeAgencyResponse};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
+use jingwei_registry::rehearsal;
 
 use crate::agency::{AgencyError, HostedAgency};
 use crate::node::{Node, index_fault};
@@ -37,13 +38,16 @@ impl Node {
         let root = self.replica.index().root().map_err(index_fault)?;
         let root = root.ok_or_else(|| Fault::new(Blame::Unavailable, "the replica is empty"))?;
         let by = change.signer.id().as_str();
+        let (record, because) = (&change.record, self.reason_of(&change.record));
         let mut response = ChangeAgencyResponse {
-            agency: change.record.id.to_string(),
-            explanation: lifecycle::explain(&change.record, &agency.action, by, &root),
+            agency: record.id.to_string(),
+            explanation: lifecycle::explain(record, &agency.action, by, &root, because),
             index: 0,
         };
+        // Refused here before anybody is asked, and not only by the registry afterwards.
+        let envelope = change.statement.sign(&change.signer.signing);
+        rehearsal::judge(self.replica.index(), &envelope)?;
         if request.enter {
-            let envelope = change.statement.sign(&change.signer.signing);
             response.index = self.enter(&envelope).await?;
             self.settle_keys();
         }
@@ -80,7 +84,12 @@ impl Node {
             };
             let id = agency.id();
             if !record.is_active() {
-                alarms.push(format!("{id} is {}: it takes no part", record.status));
+                let reason = self.reason_of(&record);
+                let given = reason.map_or_else(String::new, |why| format!(" (reason: {why})"));
+                alarms.push(format!(
+                    "{id} is {}: it takes no part{given}",
+                    record.status
+                ));
             } else if record.key != *agency.signing.public() {
                 alarms.push(format!(
                     "the key of {id} in the registry is {}, which this node has not",
@@ -112,6 +121,7 @@ impl Node {
         let signer = self.hosted_agency(&request.agency)?;
         let record = self.enrolled(signer.id())?;
         if request.action == "contest" {
+            contestable(&record, signer.signing.public())?;
             let action = Action::Contest(reason(request));
             let statement = self.change_of(&record, action);
             return Ok(Change {
@@ -120,6 +130,7 @@ impl Node {
                 record,
             });
         }
+        self.in_force(signer.id())?;
         let used = |key: &PublicKey| {
             let pending = record.recovery.as_ref();
             pending.is_none_or(|pending| pending.key != *key)
@@ -212,6 +223,28 @@ impl Node {
                 .ok_or_else(|| refuse(format!("{} runs this command", superior.id))),
         }
     }
+}
+
+/// Whether there is a recovery that the agency's own key can still cancel.
+fn contestable(record: &AgencyRecord, own: &PublicKey) -> Result<(), Fault> {
+    let id = &record.id;
+    if record.recovery.is_some() {
+        return Ok(());
+    }
+    if record.key == *own {
+        let reason =
+            format!("no recovery of the key of {id} is under way: there is nothing to contest");
+        return Err(Fault::new(Blame::Inconsistent, reason).advise(
+            "its key stays as it is; ‘jingwei doctor’ tells when its superior begins to replace it",
+        ));
+    }
+    let reason = format!(
+        "the key of {id} in the registry is {} now, which this node has not: the delay of a recovery is over, and it can be contested no longer",
+        record.key.id()
+    );
+    Err(Fault::new(Blame::Unauthorised, reason).advise(format!(
+        "if you did not ask for it, let the superior suspend {id}; a key of your own comes back by ‘jingwei recover --agency {id}’ with the node stopped, and the superior's word"
+    )))
 }
 
 fn reason(request: &ChangeAgencyRequest) -> Reason {

@@ -13,7 +13,9 @@ use jingwei_proto::id::{AgencyId, DatasetId, VersionId};
 use jingwei_proto::key::KeyId;
 use jingwei_proto::state::{AgencyRecord, Chain, NodeRecord, VersionRecord};
 use jingwei_proto::statement::Dataset;
+use jingwei_registry::history;
 use jingwei_registry::index::{Index, IndexError};
+use jingwei_registry::log::LogReader;
 use jingwei_registry::tls::Members;
 use jingwei_schemas::{SchemaError, TableSchema};
 
@@ -32,6 +34,7 @@ pub struct Known {
     versions: Shelf<VersionId, VersionRecord>,
     columns: Shelf<VersionId, Schema>,
     members: Shelf<KeyId, ()>,
+    reasons: Shelf<AgencyId, Option<String>>,
 }
 
 impl Known {
@@ -45,12 +48,26 @@ impl Known {
             versions: Shelf::default(),
             columns: Shelf::default(),
             members: Shelf::default(),
+            reasons: Shelf::default(),
         }
     }
 
     /// An agency.
     pub fn agency(&self, id: &AgencyId) -> Result<Option<Arc<AgencyRecord>>, IndexError> {
         self.agencies.get(&self.index, id, Index::agency)
+    }
+
+    /// Why an agency that takes no part was stopped or ended, if whoever did it has said so.
+    pub fn reason(
+        &self,
+        log: &LogReader,
+        record: &AgencyRecord,
+    ) -> Result<Option<String>, IndexError> {
+        let read = |index: &Index, _: &AgencyId| {
+            Ok::<_, IndexError>(Some(history::reason(index, log, record)))
+        };
+        let reason = self.reasons.get(&self.index, &record.id, read)?;
+        Ok(reason.and_then(|reason| (*reason).clone()))
     }
 
     /// An agency's node.

@@ -274,15 +274,23 @@ impl Node {
         if record.is_active() {
             return Ok(record);
         }
-        let fault = Fault::new(
-            Blame::Unauthorised,
-            format!("{id} is {} and takes no part", record.status),
-        );
-        Err(match &record.successor {
-            Some(successor) => fault.advise(format!("its successor is {successor}")),
-            None => fault.advise("its superior says why, and whether that will change"),
-        }
-        .at(id))
+        let reason = self.reason_of(&record);
+        let advice = match (&record.successor, &reason) {
+            (Some(successor), _) => format!("its successor is {successor}"),
+            (None, Some(_)) => "its superior says whether that will change".to_owned(),
+            (None, None) => "its superior says why, and whether that will change".to_owned(),
+        };
+        let given = reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
+        let message = format!("{id} is {} and takes no part{given}", record.status);
+        Err(Fault::new(Blame::Unauthorised, message)
+            .advise(advice)
+            .at(id))
+    }
+
+    /// Why an agency that is not in force was stopped or ended, if that was said.
+    pub(crate) fn reason_of(&self, record: &AgencyRecord) -> Option<String> {
+        let reason = self.known.reason(self.replica.log(), record);
+        reason.ok().flatten()
     }
 
     /// What this node holds may be out of date where the log goes on by newer rules.

@@ -115,11 +115,17 @@ impl Policy {
             groups: Vec::new(),
             quorum: None,
         };
-        let members: Vec<NoteKey> = match keys.quorum {
-            0 => vec![keys.cosigner_key()?],
-            _ => keys.witness_keys()?,
-        };
-        for (i, key) in members.into_iter().enumerate() {
+        if keys.quorum == 0 {
+            let name = Name(b"cosigner".to_vec());
+            policy.witnesses.push(PolicyWitness {
+                name: name.clone(),
+                key: keys.cosigner_key()?,
+                url: None,
+            });
+            policy.quorum = Some(name);
+            return Ok(policy);
+        }
+        for (i, key) in keys.witness_keys()?.into_iter().enumerate() {
             policy.witnesses.push(PolicyWitness {
                 name: Name(format!("w{}", i + 1).into_bytes()),
                 key,
@@ -129,7 +135,7 @@ impl Policy {
         let quorum = Name(b"witnesses".to_vec());
         policy.groups.push(Group {
             name: quorum.clone(),
-            threshold: usize::try_from(keys.quorum.max(1)).unwrap_or(usize::MAX),
+            threshold: usize::try_from(keys.quorum).unwrap_or(usize::MAX),
             members: policy.witnesses.iter().map(|w| w.name.clone()).collect(),
         });
         policy.quorum = Some(quorum);

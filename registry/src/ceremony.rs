@@ -3,13 +3,19 @@
 //! The file holds the proposed statement and the signatures over it so far. It holds nothing
 //! secret: whoever changes it breaks the signatures, and every keeper is shown what the file
 //! says before signing. The last keeper signs the statement with the others' envelopes inside.
+//!
+//! A next root document has the one in force beside it, so that a keeper who is offline sees what
+//! would change. Nobody need believe that: the proposed one names its digest.
 
+use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::json;
-use jingwei_proto::key::{KeyId, Signer};
-use jingwei_proto::statement::Statement;
+use jingwei_proto::key::{KeyId, PublicKey, Signer};
+use jingwei_proto::state::RootRecord;
+use jingwei_proto::statement::{Predicate, Root, Statement};
 use serde::{Deserialize, Serialize};
 
+use crate::counted::root_keys;
 use crate::fault::{Blame, Fault};
 
 /// A statement on its way from keeper to keeper.
@@ -17,6 +23,14 @@ use crate::fault::{Blame, Fault};
 pub struct Proposal {
     statement: Statement,
     signatures: Vec<Envelope>,
+    before: Option<Before>,
+}
+
+/// The root document that a proposed one follows.
+#[derive(Debug, Clone)]
+struct Before {
+    text: String,
+    root: Root,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -24,6 +38,8 @@ pub struct Proposal {
 struct Wire {
     statement: String,
     signatures: Vec<Envelope>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
 }
 
 impl Proposal {
@@ -32,7 +48,19 @@ impl Proposal {
         Proposal {
             signatures: statement.consents().to_vec(),
             statement: statement.proposal(),
+            before: None,
         }
+    }
+
+    /// The same, with the root document in force beside it.
+    pub fn after(self, root: &Envelope) -> Result<Proposal, Fault> {
+        let text = String::from_utf8_lossy(root.payload()).into_owned();
+        let before = Before::of(&self.statement, text)
+            .map_err(|reason| Fault::new(Blame::Internal, reason))?;
+        Ok(Proposal {
+            before: Some(before),
+            ..self
+        })
     }
 
     /// Reads a proposal. Whose the signatures are is for the rules to say.
@@ -58,7 +86,9 @@ impl Proposal {
         {
             return Err(bad("a signature is over another statement".into()));
         }
+        let before = wire.before.map(|text| Before::of(&statement, text));
         Ok(Proposal {
+            before: before.transpose().map_err(bad)?,
             statement,
             signatures: wire.signatures,
         })
@@ -69,6 +99,7 @@ impl Proposal {
         let wire = Wire {
             statement: String::from_utf8_lossy(&self.statement.payload()).into_owned(),
             signatures: self.signatures.clone(),
+            before: self.before.as_ref().map(|before| before.text.clone()),
         };
         let mut bytes = json::canonical(&wire);
         bytes.push(b'\n');
@@ -80,9 +111,56 @@ impl Proposal {
         &self.statement
     }
 
+    /// The root document that the proposed one follows, if the file says it.
+    pub fn before(&self) -> Option<&Root> {
+        self.before.as_ref().map(|before| &before.root)
+    }
+
     /// The keys that have signed.
     pub fn signers(&self) -> impl Iterator<Item = KeyId> {
         self.signatures.iter().map(Envelope::key)
+    }
+
+    /// Refuses a key whose signature would count for nothing.
+    pub fn accepts(&self, key: &PublicKey, in_force: &[PublicKey]) -> Result<(), Fault> {
+        let proposed = match &self.statement.predicate {
+            Predicate::Root(next) => &next.keys[..],
+            _ => &[],
+        };
+        if in_force.contains(key) || proposed.contains(key) {
+            return Ok(());
+        }
+        let reason = match proposed {
+            [] => format!("{} is no root key in force", key.id()),
+            _ => format!("{} is no root key, in force or proposed", key.id()),
+        };
+        Err(Fault::new(Blame::Unauthorised, reason)
+            .advise("‘jingwei-registry root show’ lists the keys in force: sign with one of them"))
+    }
+
+    /// Checks that enough root keys have signed: of those in force, and for a next root document
+    /// of its own too.
+    pub fn check_signatures(&self, in_force: &RootRecord) -> Result<(), Fault> {
+        self.check_set("in force", &in_force.keys, in_force.threshold)?;
+        match &self.statement.predicate {
+            Predicate::Root(next) => self.check_set("proposed", &next.keys, next.threshold),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_set(&self, which: &str, keys: &[PublicKey], threshold: u64) -> Result<(), Fault> {
+        let signed = |key: &&PublicKey| self.signers().any(|signer| signer == key.id());
+        let signed = keys.iter().filter(signed).count() as u64;
+        if signed >= threshold {
+            return Ok(());
+        }
+        let have = if signed == 1 { "has" } else { "have" };
+        let reason = format!(
+            "{} of the {} {which} must sign, and {signed} {have}",
+            threshold,
+            root_keys(keys.len() as u64)
+        );
+        Err(Fault::new(Blame::Unauthorised, reason))
     }
 
     /// Adds a signature; a key signs once.
@@ -105,10 +183,26 @@ impl Proposal {
     }
 }
 
+impl Before {
+    fn of(next: &Statement, text: String) -> Result<Before, String> {
+        if next.head.previous != Some(Digest::of(text.as_bytes())) {
+            return Err(
+                "the root that is beside the proposed one is not the one it follows".into(),
+            );
+        }
+        let statement = Statement::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+        match statement.predicate {
+            Predicate::Root(root) => Ok(Before { text, root }),
+            other => Err(format!("a {} stands where a root is to be", other.kind())),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use jingwei_proto::key::SecretKey;
-    use jingwei_proto::statement::{Action, Head, Predicate, Reason};
+    use jingwei_proto::state::{Chain, RULES};
+    use jingwei_proto::statement::{Action, Head, Reason, RegistryKeys};
     use jingwei_proto::time::Time;
 
     use super::*;
@@ -150,5 +244,91 @@ mod tests {
                 "{from}"
             );
         }
+    }
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_seed(&[n; 32])
+    }
+
+    fn public(n: u8) -> PublicKey {
+        key(n).public().clone()
+    }
+
+    /// A root document of these keys, of which two must sign.
+    fn root(version: u64, previous: Option<Digest>, keys: &[u8]) -> Statement {
+        let federation: jingwei_proto::id::FederationId = "test-0123456789abcdef".parse().unwrap();
+        Statement {
+            head: Head {
+                federation: federation.clone(),
+                agency: None,
+                time: Time::from_seconds(1).unwrap(),
+                sequence: version,
+                previous,
+            },
+            predicate: Predicate::Root(Root {
+                version,
+                keys: keys.iter().map(|n| public(*n)).collect(),
+                threshold: 2,
+                registry: RegistryKeys {
+                    origin: federation.registry_origin(1),
+                    log: public(90),
+                    cosigner: public(91),
+                    tls: public(92).id(),
+                },
+                witnesses: Vec::new(),
+                quorum: 0,
+                rules: RULES,
+                recovery_delay: 1,
+                continues: None,
+                consents: Vec::new(),
+            }),
+        }
+    }
+
+    fn in_force(first: &Statement) -> RootRecord {
+        let Predicate::Root(body) = &first.predicate else {
+            panic!("a root");
+        };
+        let chain = Chain {
+            sequence: 1,
+            payload: Digest::of(&first.payload()),
+            index: 0,
+        };
+        RootRecord::of(&first.head, body, chain)
+    }
+
+    #[test]
+    fn the_root_in_force_travels_with_the_next_and_is_no_other() {
+        let first = root(1, None, &[1, 2, 3]);
+        let envelope = first.sign(&key(1));
+        let next = root(2, Some(envelope.payload_digest()), &[1, 2]);
+        let proposal = Proposal::new(&next).after(&envelope).unwrap();
+        let read = Proposal::parse(&proposal.to_bytes()).unwrap();
+        assert_eq!(read.before().unwrap().keys.len(), 3);
+        let other = root(1, None, &[1, 2, 4]).sign(&key(1));
+        assert!(Proposal::new(&next).after(&other).is_err());
+        // Files without it are read as they were.
+        let read = Proposal::parse(&Proposal::new(&next).to_bytes()).unwrap();
+        assert!(read.before().is_none());
+    }
+
+    #[test]
+    fn signatures_are_counted_before_anybody_is_asked() {
+        let first = root(1, None, &[1, 2, 3]);
+        let (record, digest) = (in_force(&first), Digest::of(&first.payload()));
+        let mut proposal = Proposal::new(&root(2, Some(digest), &[3, 4]));
+        proposal.accepts(&public(4), &record.keys).unwrap();
+        let stranger = proposal.accepts(&public(5), &record.keys).unwrap_err();
+        assert!(stranger.message.contains("no root key"), "{stranger}");
+        proposal.sign(&key(3));
+        let few = proposal.check_signatures(&record).unwrap_err();
+        let words = "2 of the 3 root keys in force must sign, and 1 has";
+        assert_eq!(few.message, words);
+        proposal.sign(&key(1));
+        let few = proposal.check_signatures(&record).unwrap_err();
+        let words = "2 of the 2 root keys proposed must sign, and 1 has";
+        assert_eq!(few.message, words);
+        proposal.sign(&key(4));
+        proposal.check_signatures(&record).unwrap();
     }
 }

@@ -13,6 +13,9 @@ use jingwei_proto::statement::{
 use jingwei_proto::time::Time;
 
 use crate::fault::{Blame, Fault};
+use crate::history;
+use crate::index::{Index, IndexError};
+use crate::log::LogReader;
 
 /// What an agency says of itself when it asks to be enrolled.
 #[derive(Debug, Clone)]
@@ -110,6 +113,70 @@ impl Proposal {
     /// The enrolment as its superior, or a root key, signs it: it carries the agency's consent.
     pub fn statement(&self) -> Statement {
         self.statement.with_consents(vec![self.envelope.clone()])
+    }
+
+    /// Refuses a proposal for another federation than this one.
+    pub fn check_federation(&self, here: &FederationId) -> Result<(), Fault> {
+        if self.federation() == here {
+            return Ok(());
+        }
+        let reason = format!(
+            "{} asks to be enrolled in the federation {}, and this one is {here}",
+            self.id,
+            self.federation()
+        );
+        Err(Fault::new(Blame::Inconsistent, reason)
+            .advise("let it join this one with ‘jingwei join’, and take the file that this writes"))
+    }
+
+    /// The entry by which the agency was enrolled as proposed here, if it was. An id is given once:
+    /// an agency of this id that was enrolled otherwise is an error.
+    pub fn entered(&self, index: &Index, log: &LogReader) -> Result<Option<u64>, Fault> {
+        let internal = |error: IndexError| Fault::new(Blame::Internal, error.to_string());
+        let Some(record) = index.agency(&self.id).map_err(internal)? else {
+            return Ok(None);
+        };
+        let changes = index.changes_of(&record).map_err(internal)?;
+        let Some(first) = changes.first() else {
+            return Ok(None);
+        };
+        if history::statement(log, *first)?.proposal() == self.statement.proposal() {
+            return Ok(Some(*first));
+        }
+        let id = &self.id;
+        let reason =
+            format!("{id} is enrolled already (entry {first}), by another proposal than this one");
+        Err(Fault::new(Blame::Inconsistent, reason).advise(
+            "an id is given once: its superior can update it or recover its key; another agency needs another id",
+        ))
+    }
+
+    /// Who is enrolled as what, from when it holds and what follows from it, line by line, for
+    /// whoever is about to sign; `by` whom.
+    pub fn explain(&self, by: &str) -> Vec<String> {
+        let agency = &self.agency;
+        let roles = agency.roles.iter().map(|role| match role {
+            Role::Standards => "standards: it enters schemas that others conform to",
+        });
+        let mut told = vec![
+            ("agency", format!("{} ({})", self.id, agency.name)),
+            ("action", format!("enrol, signed by {by}")),
+            ("level", agency.level.to_string()),
+            ("territory", agency.territory.to_string()),
+        ];
+        told.extend(roles.map(|role| ("role", role.to_owned())));
+        told.extend([
+            ("key", agency.key.id().to_string()),
+            ("from when", "the log entry on, for good".to_owned()),
+            (
+                "follows",
+                "it publishes, asks and enrols agencies below it; its id is never given again"
+                    .to_owned(),
+            ),
+        ]);
+        told.into_iter()
+            .map(|(label, text)| format!("{label:<12}{text}"))
+            .collect()
     }
 }
 

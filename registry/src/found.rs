@@ -12,6 +12,7 @@ use jingwei_proto::statement::{
 };
 use jingwei_proto::time::Time;
 
+use crate::counted::{counted, root_keys};
 use crate::disk::Disk;
 use crate::keyfile::{self, KeyFileError, TlsIdentity};
 use crate::registry::{OpenError, Paths, Registry};
@@ -43,7 +44,8 @@ pub enum FoundError {
     Name(String),
     /// More keys must sign than there are.
     #[error(
-        "{threshold} of {keys} root keys cannot sign: the threshold lies between 1 and the number of keys, at most 32"
+        "{threshold} of {} cannot sign: the threshold lies between 1 and the number of keys, at most 32",
+        root_keys(.keys)
     )]
     Threshold {
         /// Root keys.
@@ -58,7 +60,7 @@ pub enum FoundError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// More witnesses must sign than there are.
-    #[error("{quorum} of {witnesses} witnesses cannot co-sign")]
+    #[error("{quorum} of {} cannot co-sign", counted(*.witnesses as u64, "witness", "witnesses"))]
     Quorum {
         /// Witnesses.
         witnesses: usize,

@@ -3,12 +3,15 @@
 //! Whoever is about to sign reads the same sentences at a node and at a registry's keepers.
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::id::{AgencyId, FederationId};
+use jingwei_proto::id::FederationId;
 use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::state::{AgencyRecord, RootRecord};
-use jingwei_proto::statement::{Action, Agency, Attributes, Head, NewKey, Predicate, Statement};
+use jingwei_proto::statement::{
+    Action, Agency, Attributes, Head, NewKey, Predicate, Reason, Statement, Successor,
+};
 use jingwei_proto::time::Time;
 
+use crate::counted::counted;
 use crate::fault::{Blame, Fault};
 
 /// The statement that does `action` to an agency that is as `record` says.
@@ -30,29 +33,41 @@ pub fn statement(
     }
 }
 
-/// What the action is, from when it holds and what follows from it, line by line.
-pub fn explain(record: &AgencyRecord, action: &Action, by: &str, root: &RootRecord) -> Vec<String> {
+/// What the action is, from when it holds and what follows from it, line by line; `because`: why
+/// the agency is as it is, where that is known.
+pub fn explain(
+    record: &AgencyRecord,
+    action: &Action,
+    by: &str,
+    root: &RootRecord,
+    because: Option<String>,
+) -> Vec<String> {
     let told = match action {
         Action::Enrol(_) => Vec::new(),
         Action::Update(new) => of_update(record, new),
         Action::Rotate(new) => of_rotation(record, &new.key),
         Action::Recover(new) => of_recovery(record, &new.key, root),
         Action::Contest(_) => of_contest(record),
-        Action::Suspend(_) => of_standing(
+        Action::Suspend(why) => of_standing(
+            why,
             ", until it is resumed",
             "it enters nothing, no node answers it or asks it; its data stay verifiable, agencies below it go on",
         ),
-        Action::Resume(_) => of_standing("", "it takes part again as before"),
-        Action::Revoke(_) => of_standing(
+        Action::Resume(why) => of_standing(why, "", "it takes part again as before"),
+        Action::Revoke(why) => of_standing(
+            why,
             ", for ever",
             "its id and its keys are never used again; its data stay verifiable, agencies below it go on",
         ),
-        Action::Successor(named) => of_succession(record, &named.successor),
+        Action::Successor(named) => of_succession(record, named),
     };
     let name = format!("{} ({}), {}", record.id, record.name, record.status);
     let what = format!("{}, signed by {by}", action.name());
-    [("agency", name), ("action", what)]
+    let because = because.map(|reason| ("because", reason));
+    [("agency", name)]
         .into_iter()
+        .chain(because)
+        .chain([("action", what)])
         .chain(told)
         .map(|(label, text)| format!("{label:<12}{text}"))
         .collect()
@@ -108,34 +123,49 @@ fn of_contest(record: &AgencyRecord) -> Told {
     ]
 }
 
-fn of_succession(record: &AgencyRecord, successor: &AgencyId) -> Told {
+fn of_succession(record: &AgencyRecord, named: &Successor) -> Told {
+    let successor = &named.successor;
     let follows = format!(
         "{} is at its end; {successor} is the superior of the agencies below it; its data stay verifiable",
         record.id
     );
-    vec![
-        ("successor", successor.to_string()),
+    let mut told = vec![("successor", successor.to_string())];
+    told.extend(given(named.reason.as_ref()));
+    told.extend([
         ("from when", format!("{AT_ONCE}, for ever")),
         ("follows", follows),
-    ]
+    ]);
+    told
+}
+
+/// The reason that everybody will read, if one is given.
+fn given(reason: Option<&String>) -> Option<(&'static str, String)> {
+    reason.map(|reason| ("reason", reason.clone()))
 }
 
 /// Whether it may act at all.
-fn of_standing(until: &str, follows: &str) -> Told {
-    vec![
+fn of_standing(why: &Reason, until: &str, follows: &str) -> Told {
+    let mut told: Told = given(why.reason.as_ref()).into_iter().collect();
+    told.extend([
         ("from when", format!("{AT_ONCE}{until}")),
         ("follows", follows.into()),
-    ]
+    ]);
+    told
 }
 
 /// Seconds in the largest unit that says them exactly.
 fn duration(seconds: u64) -> String {
-    for (unit, name) in [(86_400, "days"), (3_600, "hours"), (60, "minutes")] {
+    let units = [
+        (86_400, "day", "days"),
+        (3_600, "hour", "hours"),
+        (60, "minute", "minutes"),
+    ];
+    for (unit, one, more) in units {
         if seconds >= unit && seconds.is_multiple_of(unit) {
-            return format!("{} {name}", seconds / unit);
+            return counted(seconds / unit, one, more);
         }
     }
-    format!("{seconds} seconds")
+    counted(seconds, "second", "seconds")
 }
 
 /// A new key for an agency whose old one is lost: it proposes, its superior enters it.
@@ -221,6 +251,7 @@ mod tests {
     fn durations() {
         assert_eq!(duration(604_800), "7 days");
         assert_eq!(duration(5_400), "90 minutes");
+        assert_eq!(duration(3_600), "1 hour");
         assert_eq!(duration(61), "61 seconds");
         assert_eq!(duration(0), "0 seconds");
     }

@@ -16,6 +16,7 @@ use crate::disk::Disk;
 use crate::fault::{Blame, Fault};
 use crate::index::Index;
 use crate::keyfile;
+use crate::log::LogReader;
 use crate::registry::{OpenError, Paths, first_root};
 use crate::replica::{Replica, ReplicaError};
 use crate::source::Source;
@@ -61,6 +62,11 @@ impl View {
     /// What the log says.
     pub fn index(&self) -> &Index {
         self.replica.index()
+    }
+
+    /// The log itself.
+    pub fn log(&self) -> &LogReader {
+        self.replica.log()
     }
 
     /// The checkpoint that was verified, as the signed note.

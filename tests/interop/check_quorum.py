@@ -71,7 +71,8 @@ class Watched:
         return f"{agency}/{agency}.enrolment"
 
     def enrol(self, proposal, code=0):
-        return self.run("jingwei-registry", "enrol", *self.here, proposal, code=code)
+        return self.run("jingwei-registry", "enrol", *self.here, proposal, "--yes",
+                        code=code)
 
     def checkpoint(self, after=0, wait=0):
         """The newest, as soon as it has more than `after` entries or that many seconds are over."""

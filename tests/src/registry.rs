@@ -180,11 +180,11 @@ impl Registry {
         parse_fingerprint(&self.fingerprint).expect("init prints a fingerprint")
     }
 
-    /// `jingwei-registry enrol` of a proposal, for national agencies.
+    /// `jingwei-registry enrol` of a proposal, for national agencies; nobody is asked.
     pub fn enrol(&self, proposal: &Path) -> Ran {
         let mut enrol = command("jingwei-registry");
         enrol.arg("enrol").arg("--dir").arg(&self.dir).arg(proposal);
-        Ran::run(enrol.args(["--registry", &self.address.to_string()]))
+        Ran::run(enrol.args(["--yes", "--registry", &self.address.to_string()]))
     }
 
     /// A way to submit statements to it.

@@ -1,11 +1,11 @@
 //! `jingwei enrol`
 
 use jingwei_registry::say;
-use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use jingwei_proto::wire::node::EnrolRequest;
-use jingwei_registry::command::{failed, wrong_use};
+use jingwei_proto::wire::node::{EnrolRequest, EnrolResponse};
+use jingwei_registry::command::wrong_use;
+use jingwei_registry::confirm::confirm;
 use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::Fault;
 
@@ -42,12 +42,17 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("territory   {}", proposal.agency.territory);
     say!("key         {}", proposal.agency.key.id());
     say!("superior    {superior}");
-    if !arguments.yes && !confirmed()? {
-        return Err(wrong_use("not enrolled"));
+    let checked = call(arguments, &bytes, true)?;
+    if checked.already {
+        say!(
+            "{} is enrolled already (entry {})",
+            checked.agency,
+            checked.index
+        );
+        return Ok(());
     }
-    let enrolled = with_node(&arguments.place, |mut node| async move {
-        received(node.enrol(EnrolRequest { proposal: bytes }).await)
-    })?;
+    confirm("Enrol it for good?", arguments.yes)?;
+    let enrolled = call(arguments, &bytes, false)?;
     say!(
         "enrolled    {} by {}, log entry {}",
         enrolled.agency,
@@ -57,14 +62,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-fn confirmed() -> Result<bool, Fault> {
-    if !std::io::stdin().is_terminal() {
-        return Err(wrong_use("this enters the agency for good")
-            .advise("add --yes to do it without being asked"));
-    }
-    print!("Enrol it for good? [y/N] ");
-    std::io::stdout().flush().map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(failed)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+fn call(arguments: &Arguments, proposal: &[u8], only_check: bool) -> Result<EnrolResponse, Fault> {
+    let request = EnrolRequest {
+        proposal: proposal.to_vec(),
+        only_check,
+    };
+    with_node(&arguments.place, |mut node| async move {
+        received(node.enrol(request).await)
+    })
 }

@@ -48,7 +48,11 @@ impl Client {
 
     /// Has the node enrol an agency below one that it hosts.
     pub async fn enrol(&self, proposal: Vec<u8>) -> Result<(), Fault> {
-        let answer = self.0.clone().enrol(EnrolRequest { proposal }).await;
+        let request = EnrolRequest {
+            proposal,
+            only_check: false,
+        };
+        let answer = self.0.clone().enrol(request).await;
         received(answer).map(|_| ())
     }
 

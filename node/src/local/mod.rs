@@ -23,6 +23,7 @@ use jingwei_proto::wire::node::{
 use jingwei_registry::enrolment::{Proposal, check_territory};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::index::IndexError;
+use jingwei_registry::rehearsal;
 use jingwei_registry::replica::Alarm;
 use jingwei_schemas::TableSchema;
 use tonic::{Request, Response, Status, Streaming};
@@ -56,9 +57,7 @@ impl Local for LocalService {
         &self,
         request: Request<EnrolRequest>,
     ) -> Result<Response<EnrolResponse>, Status> {
-        Ok(Response::new(
-            self.0.enrol(&request.get_ref().proposal).await?,
-        ))
+        Ok(Response::new(self.0.enrol(request.get_ref()).await?))
     }
 
     async fn change_agency(
@@ -209,19 +208,11 @@ impl Node {
         }
     }
 
-    /// Signs and submits the enrolment that `proposal` asks for, as its superior.
-    pub async fn enrol(&self, proposal: &[u8]) -> Result<EnrolResponse, Fault> {
-        let proposal = Proposal::parse(proposal)?;
-        if *proposal.federation() != self.membership.federation {
-            return Err(Fault::new(
-                Blame::Inconsistent,
-                format!(
-                    "the proposal is for the federation {}, and this node is in {}",
-                    proposal.federation(),
-                    self.membership.federation
-                ),
-            ));
-        }
+    /// Signs and submits the enrolment that is asked for, as its superior, once all is checked that
+    /// can be checked here.
+    pub async fn enrol(&self, request: &EnrolRequest) -> Result<EnrolResponse, Fault> {
+        let proposal = Proposal::parse(&request.proposal)?;
+        proposal.check_federation(&self.membership.federation)?;
         let superior = proposal.id.superior().ok_or_else(|| {
             Fault::new(
                 Blame::Unauthorised,
@@ -239,18 +230,26 @@ impl Node {
             )
             .advise(format!("give the file to {superior}"))
         })?;
+        let mut response = EnrolResponse {
+            agency: proposal.id.to_string(),
+            superior: superior.to_string(),
+            ..EnrolResponse::default()
+        };
+        if let Some(index) = proposal.entered(self.replica.index(), self.replica.log())? {
+            (response.index, response.already) = (index, true);
+            return Ok(response);
+        }
+        let envelope = proposal.statement().sign(&agency.signing);
         // The registry judges; where the replica knows the superior already, it is told in time
         // and with advice.
         if let Ok(record) = self.member(&superior) {
             check_territory(&proposal.id, &proposal.agency.territory, &record)?;
+            rehearsal::judge(self.replica.index(), &envelope)?;
         }
-        let envelope = proposal.statement().sign(&agency.signing);
-        let index = self.enter(&envelope).await?;
-        Ok(EnrolResponse {
-            agency: proposal.id.to_string(),
-            superior: superior.to_string(),
-            index,
-        })
+        if !request.only_check {
+            response.index = self.enter(&envelope).await?;
+        }
+        Ok(response)
     }
 
     async fn enter_schema(

@@ -13,10 +13,11 @@ use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::history;
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
 use jingwei_registry::view::View;
 
-use super::keepers::{Running, Signing};
+use super::keepers::{Running, Signing, signed_by};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -117,7 +118,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
                 successor: heir.successor.clone(),
                 reason: heir.change.reason.clone(),
             };
-            simple(&heir.change, Action::Successor(successor))
+            let view = heir.change.running.view()?;
+            let record = member(&view, &heir.change.agency)?;
+            enrolled(&view, &heir.successor)?;
+            propose(&heir.change, &view, &record, Action::Successor(successor))
         }
         What::Update(update) => {
             changes(update)?;
@@ -205,20 +209,14 @@ fn enter(
         return Err(failed("a change is about an agency"));
     };
     let root = view.root()?;
-    let by = format!("{} of {} root keys", root.threshold, root.keys.len());
-    let explanation = lifecycle::explain(record, action, &by, &root);
+    let because = history::reason(view.index(), view.log(), record);
+    let explanation = lifecycle::explain(record, action, &signed_by(&root), &root, because);
     running.decide(Proposal::new(statement), &explanation, signing, view)
 }
 
 /// An agency over which the root has authority.
 fn member(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
-    let record = view.index().agency(id).map_err(failed)?;
-    let record = record.ok_or_else(|| {
-        Fault::new(
-            Blame::NotFound,
-            format!("there is no agency {id} in this federation"),
-        )
-    })?;
+    let record = enrolled(view, id)?;
     match authority(view.index(), id).map_err(failed)? {
         Authority::Root => Ok(record),
         Authority::Agency(superior) => Err(Fault::new(
@@ -227,4 +225,14 @@ fn member(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
         )
         .advise("its node has the same commands: ‘jingwei --help’")),
     }
+}
+
+fn enrolled(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
+    let record = view.index().agency(id).map_err(failed)?;
+    record.ok_or_else(|| {
+        Fault::new(
+            Blame::NotFound,
+            format!("there is no agency {id} in this federation"),
+        )
+    })
 }

@@ -4,6 +4,7 @@ use jingwei_proto::note::{NoteKey, NoteKeyError};
 use jingwei_proto::statement::{RECOVERY_DELAY, fingerprint};
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
+use jingwei_registry::counted::root_keys;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::found::{FoundError, Plan, found};
@@ -63,9 +64,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("");
     say!("Give the root's fingerprint to everybody who joins, on paper if it can be.");
     say!(
-        "{} of these {} root keys enrol national agencies. Move them to different people's safes:",
+        "National agencies are enrolled by {} of {}. Move them to different people's safes:",
         arguments.threshold,
-        arguments.root_keys
+        root_keys(arguments.root_keys)
     );
     for path in &founded.root_keys {
         say!("  {}", path.display());

@@ -3,18 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use jingwei_proto::key::{SecretKey, Signer};
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::key::{SecretKey, Signer as _};
+use jingwei_proto::state::RootRecord;
+use jingwei_proto::statement::Predicate;
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
 use jingwei_registry::connect::Patience;
-use jingwei_registry::fault::Fault;
-use jingwei_registry::keyfile;
+use jingwei_registry::counted::root_keys;
+use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::registry::Paths;
-use jingwei_registry::say;
 use jingwei_registry::setting::HostPort;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
+use jingwei_registry::{keyfile, rehearsal, say};
 
 use super::Place;
 
@@ -42,6 +45,16 @@ pub struct Signing {
     yes: bool,
 }
 
+/// What is said and asked before a proposal is entered.
+pub struct Asking<'a> {
+    /// The question.
+    pub question: &'a str,
+    /// Whether it has been answered already.
+    pub yes: bool,
+    /// What to do where too few have signed.
+    pub too_few: &'a str,
+}
+
 impl Running {
     /// `host:port` of the registry.
     fn address(&self) -> Result<String, Fault> {
@@ -59,18 +72,47 @@ impl Running {
         runtime()?.block_on(View::of_registry(&paths, &address))
     }
 
-    /// Enters what `keys` and those before them have signed.
-    pub fn submit(
+    /// Signs with `keys`, of which the last is the last keeper's, checks all that can be checked
+    /// without the registry's word, asks, and enters.
+    pub fn enter(
         &self,
-        proposal: &Proposal,
-        last: &dyn Signer,
+        mut proposal: Proposal,
+        keys: &[SecretKey],
         view: &View,
-    ) -> Result<u64, Fault> {
+        asking: &Asking<'_>,
+    ) -> Result<(), Fault> {
+        let Some(last) = keys.last() else {
+            return Err(wrong_use("no root key was found").advise(asking.too_few));
+        };
+        // In memory only: until somebody has agreed, no signature leaves this process.
+        for key in keys {
+            proposal.sign(key);
+        }
         let envelope = proposal.finish(last);
+        if let Some(entry) = rehearsal::place(view.index(), &envelope, last.public())? {
+            say!("entered     already, log entry {entry}");
+            return Ok(());
+        }
+        let root = view.root()?;
+        follows(&proposal, &root)?;
+        for key in keys {
+            proposal.accepts(key.public(), &root.keys)?;
+        }
+        proposal
+            .check_signatures(&root)
+            .map_err(|fault| fault.advise(asking.too_few))?;
+        rehearsal::judge(view.index(), &envelope)?;
+        confirm(asking.question, asking.yes)?;
+        let index = self.submit(&envelope, view)?;
+        say!("entered     log entry {index}");
+        Ok(())
+    }
+
+    fn submit(&self, envelope: &Envelope, view: &View) -> Result<u64, Fault> {
         let (address, tls) = (self.address()?, view.root()?.registry.tls);
         let accepted = runtime()?.block_on(async {
             Submitter::new(&address, tls, None, Patience::default())?
-                .submit(&envelope)
+                .submit(envelope)
                 .await
         })?;
         Ok(accepted.index)
@@ -79,7 +121,7 @@ impl Running {
     /// Explains the proposal, asks, and either writes it to a file or signs and enters it.
     pub fn decide(
         &self,
-        mut proposal: Proposal,
+        proposal: Proposal,
         explanation: &[String],
         signing: &Signing,
         view: &View,
@@ -90,18 +132,12 @@ impl Running {
         if let Some(path) = &signing.out {
             return write(path, &proposal);
         }
-        let keys = self.keys(signing, view)?;
-        let Some((last, others)) = keys.split_last() else {
-            return Err(wrong_use("no root key was found")
-                .advise("name them with --root-key, or write a proposal with --out"));
+        let asking = Asking {
+            question: "Sign and enter it for good?",
+            yes: signing.yes,
+            too_few: TOO_FEW_NAMED,
         };
-        confirm("Sign and enter it for good?", signing.yes)?;
-        for key in others {
-            proposal.sign(key);
-        }
-        let index = self.submit(&proposal, last, view)?;
-        say!("entered     log entry {index}");
-        Ok(())
+        self.enter(proposal, &self.keys(signing, view)?, view, &asking)
     }
 
     /// The root keys in the given files; by default those in force in the registry's directory.
@@ -127,6 +163,40 @@ impl Running {
         keys.retain(|key| root.keys.contains(key.public()));
         Ok(keys)
     }
+}
+
+/// What to do where a command was given too few root keys.
+pub const TOO_FEW_NAMED: &str = "name more of them with --root-key; or write a proposal with --out, and let each keeper sign it with ‘jingwei-registry root sign’";
+
+/// By whom a change is signed that is the root's.
+pub fn signed_by(root: &RootRecord) -> String {
+    let keys = root_keys(root.keys.len() as u64);
+    format!("{} of {keys}", root.threshold)
+}
+
+/// A next root document is about this registry's log, and follows the one in force.
+fn follows(proposal: &Proposal, in_force: &RootRecord) -> Result<(), Fault> {
+    let statement = proposal.statement();
+    let followed = statement.head.previous == Some(in_force.chain.payload);
+    let Predicate::Root(next) = &statement.predicate else {
+        return Ok(());
+    };
+    if next.registry.origin != in_force.registry.origin {
+        let reason = "the root names another log than the one that this registry keeps";
+        return Err(Fault::new(Blame::Inconsistent, reason).advise(
+            "a registry is taken over with ‘jingwei-registry take-over --proposal FILE’, which enters the root in the new log",
+        ));
+    }
+    if followed {
+        return Ok(());
+    }
+    let reason = format!(
+        "the root has changed since this was proposed: version {} is in force",
+        in_force.chain.sequence
+    );
+    Err(Fault::new(Blame::Stale, reason).advise(
+        "propose it anew with ‘jingwei-registry root propose’, and let the keepers sign that",
+    ))
 }
 
 /// A root key.

@@ -1,6 +1,7 @@
 //! The command line: one file for each command; this one only delegates.
 
 mod agency;
+mod changes;
 mod enrol;
 mod init;
 mod keepers;

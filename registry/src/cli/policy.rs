@@ -10,6 +10,7 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::registry::first_record;
 
 use super::keepers::Running;
+use super::status::NO_WITNESS;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -18,7 +19,7 @@ Example:
 
 The text is a C2SP tlog-policy: it names the log's key, its witnesses' keys and the quorum. Witnesses
 read from it which log to co-sign, and any tool that knows the format verifies the log's checkpoints
-by it. It is made from the root in force; while the registry is not running, from the first one.")]
+by it. Where no witness is asked for, the registry's own cosigner stands in its place. It is made from the root in force; while the registry is not running, from the first one.")]
 pub struct Arguments {
     #[command(flatten)]
     running: Running,
@@ -27,9 +28,13 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let root = root(&arguments.running)?;
     let policy = Policy::of_log(&CheckpointKeys::of_root(&root)).map_err(failed)?;
-    let version = format!("# root document {}\n", root.chain.sequence);
+    let mut head = format!("# root document {}\n", root.chain.sequence);
+    if root.quorum == 0 {
+        head += &format!("# witnesses: {NO_WITNESS}\n");
+        head += "# cosigner: the registry's own key, which dates its checkpoints\n";
+    }
     // Whoever has closed the other end has seen enough.
-    let _ = std::io::stdout().write_all(&[version.as_bytes(), &policy.to_bytes()].concat());
+    let _ = std::io::stdout().write_all(&[head.as_bytes(), &policy.to_bytes()].concat());
     Ok(())
 }
 

@@ -13,12 +13,14 @@ use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
+use jingwei_registry::counted::{entries, root_keys};
 use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;
-use jingwei_registry::say;
+use jingwei_registry::{history, say};
 
-use super::keepers::{Running, Signing, load, read, write};
+use super::changes;
+use super::keepers::{Asking, Running, Signing, load, read, write};
 
 const PROPOSE: &str = "\
 Examples:
@@ -169,7 +171,7 @@ fn show(arguments: &Show) -> Result<(), Fault> {
         "fingerprint {}, of version 1: by it nodes join and evidence is verified, also after this",
         fingerprint(&first.chain.payload)
     );
-    print(&body(&root));
+    print(&in_force(&root));
     Ok(())
 }
 
@@ -189,6 +191,14 @@ pub fn body(root: &RootRecord) -> Root {
     }
 }
 
+/// The root in force as its own document says it.
+pub fn in_force(root: &RootRecord) -> Root {
+    Root {
+        version: root.chain.sequence,
+        ..body(root)
+    }
+}
+
 fn print(root: &Root) {
     for line in lines(root) {
         say!("{line}");
@@ -198,9 +208,9 @@ fn print(root: &Root) {
 /// What a root says, for whoever is about to sign it.
 pub fn lines(root: &Root) -> Vec<String> {
     let mut lines = vec![format!(
-        "threshold   {} of {} root keys",
+        "threshold   {} of {}",
         root.threshold,
-        root.keys.len()
+        root_keys(root.keys.len() as u64)
     )];
     let keys = root.keys.iter();
     lines.extend(keys.map(|key| format!("root key    {} {key}", key.id())));
@@ -210,7 +220,10 @@ pub fn lines(root: &Root) -> Vec<String> {
     lines.push(format!("TLS key     {}", root.registry.tls));
     let witnesses = root.witnesses.iter();
     lines.extend(witnesses.map(|witness| format!("witness     {} {}", witness.name, witness.key)));
-    lines.push(format!("quorum      {}", root.quorum));
+    lines.push(match root.quorum {
+        0 => "quorum      0: no witness is asked for".to_owned(),
+        quorum => format!("quorum      {quorum}"),
+    });
     lines.push(format!("rules       {}", root.rules));
     lines.push(format!(
         "recovery    effective after {} s",
@@ -218,8 +231,10 @@ pub fn lines(root: &Root) -> Vec<String> {
     ));
     if let Some(before) = &root.continues {
         lines.push(format!(
-            "continues   {} of {} entries, {}",
-            before.origin, before.size, before.root
+            "continues   {} of {}, {}",
+            before.origin,
+            entries(before.size),
+            before.root
         ));
     }
     lines
@@ -250,16 +265,19 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
         next.version, current.federation
     )];
     explanation.extend(lines(&next));
+    explanation.extend(changes::lines(&in_force(&current), &next));
     explanation.push(format!(
-        "signed by   {} of the {} root keys in force, and {} of the {} proposed ones",
+        "signed by   {} of the {} in force, and {} of the {} proposed",
         current.threshold,
-        current.keys.len(),
+        root_keys(current.keys.len() as u64),
         next.threshold,
         next.keys.len()
     ));
     explanation.push("from when   the log entry on".into());
     let (running, signing) = (&arguments.running, &arguments.signing);
-    running.decide(Proposal::new(&statement), &explanation, signing, &view)
+    let before = history::envelope(view.log(), current.chain.index)?;
+    let proposal = Proposal::new(&statement).after(&before)?;
+    running.decide(proposal, &explanation, signing, &view)
 }
 
 /// The statement that brings in the next version.
@@ -285,9 +303,10 @@ fn change_keys(next: &mut Root, arguments: &Propose) -> Result<(), Fault> {
             .retain(|key| !key.id().to_string().starts_with(id.as_str()));
         if next.keys.len() + 1 != before {
             return Err(wrong_use(format!(
-                "{} root keys begin with ‘{id}’",
-                before - next.keys.len()
-            )));
+                "{} begin with ‘{id}’, and one is to be removed",
+                root_keys((before - next.keys.len()) as u64)
+            ))
+            .advise("write more of its id: ‘jingwei-registry root show’ lists them"));
         }
     }
     for key in &arguments.add {
@@ -317,9 +336,8 @@ fn registry_keys(dir: &Path, current: &RegistryKeys) -> Result<RegistryKeys, Fau
     })
 }
 
-/// Shows what a keeper is about to sign: the file may have come a long way.
-pub fn shown(path: &Path) -> Result<Proposal, Fault> {
-    let proposal = read(path)?;
+/// Shows what a keeper is about to sign, and what it changes: the file may have come a long way.
+pub fn show_proposal(proposal: &Proposal, before: Option<&Root>) -> Result<(), Fault> {
     let statement = proposal.statement();
     say!(
         "statement   {} {}",
@@ -331,6 +349,7 @@ pub fn shown(path: &Path) -> Result<Proposal, Fault> {
         Predicate::Root(root) => {
             say!("version     {}", root.version);
             print(root);
+            show_changes(before, root);
         }
         Predicate::Agency(agency) => {
             say!("action      {}", agency.action.name());
@@ -344,27 +363,50 @@ pub fn shown(path: &Path) -> Result<Proposal, Fault> {
     for signer in proposal.signers() {
         say!("signed by   {signer}");
     }
-    Ok(proposal)
+    Ok(())
+}
+
+fn show_changes(before: Option<&Root>, next: &Root) {
+    let Some(before) = before else {
+        say!(
+            "against     unknown: the file does not hold the root that this follows; compare with ‘root show’"
+        );
+        return;
+    };
+    for line in changes::lines(before, next) {
+        say!("{line}");
+    }
 }
 
 fn sign(arguments: &Sign) -> Result<(), Fault> {
-    let mut proposal = shown(&arguments.proposal)?;
+    let mut proposal = read(&arguments.proposal)?;
+    show_proposal(&proposal, proposal.before())?;
     let key = load(&arguments.root_key)?;
-    confirm(
-        &format!("Sign it with {}?", key.public().id()),
-        arguments.yes,
-    )?;
+    let id = key.public().id();
+    if let Some(before) = proposal.before() {
+        proposal.accepts(key.public(), &before.keys)?;
+    }
+    if proposal.signers().any(|signer| signer == id) {
+        say!("{id} has signed it already");
+        return Ok(());
+    }
+    confirm(&format!("Sign it with {id}?"), arguments.yes)?;
     proposal.sign(&key);
     write(&arguments.proposal, &proposal)
 }
 
+/// What to do where the last keeper comes too early.
+pub const TOO_FEW_SIGNED: &str = "let more keepers sign the file first, with ‘jingwei-registry root sign FILE --root-key KEY’; who comes last submits it";
+
 fn submit(arguments: &Submit) -> Result<(), Fault> {
-    let proposal = shown(&arguments.proposal)?;
+    let proposal = read(&arguments.proposal)?;
     let key = load(&arguments.root_key)?;
-    let question = format!("Sign it with {} and enter it for good?", key.public().id());
-    confirm(&question, arguments.yes)?;
     let view = arguments.running.view()?;
-    let index = arguments.running.submit(&proposal, &key, &view)?;
-    say!("entered     log entry {index}");
-    Ok(())
+    show_proposal(&proposal, Some(&in_force(&view.root()?)))?;
+    let asking = Asking {
+        question: &format!("Sign it with {} and enter it for good?", key.public().id()),
+        yes: arguments.yes,
+        too_few: TOO_FEW_SIGNED,
+    };
+    arguments.running.enter(proposal, &[key], &view, &asking)
 }

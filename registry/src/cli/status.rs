@@ -4,12 +4,16 @@ use std::time::{Duration, Instant};
 
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_registry::command::failed;
+use jingwei_registry::counted::entries;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::say;
 use jingwei_registry::view::View;
 
 use super::keepers::Running;
 
+/// What it means that the root asks for no witness.
+pub const NO_WITNESS: &str =
+    "none is asked for: only the registry itself says that it shows everybody the same log";
 /// Between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -40,23 +44,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let log_key = keys.log_key().map_err(failed)?;
     let (checkpoint, signed) = Checkpoint::open(note.as_bytes(), &log_key).map_err(failed)?;
     say!("log         {}", checkpoint.origin);
-    let entries = if checkpoint.size == 1 {
-        "entry"
-    } else {
-        "entries"
-    };
     say!(
-        "published   {} {entries}, {}",
-        checkpoint.size,
+        "published   {}, {}",
+        entries(checkpoint.size),
         checkpoint.root
     );
+    let (_, time) = keys.verify(&note).map_err(failed)?;
+    if root.quorum == 0 {
+        say!("dated       {time}, by the registry itself");
+        say!("witnesses   {NO_WITNESS}");
+        return Ok(());
+    }
     for (key, time) in keys.cosigners(&signed).map_err(failed)? {
         match time {
             Some(time) => say!("co-signed   {} at {time}", key.name()),
             None => say!("not signed  {}", key.name()),
         }
     }
-    let (_, time) = keys.verify(&note).map_err(failed)?;
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
     Ok(())

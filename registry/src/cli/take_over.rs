@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::note::NoteKey;
 use jingwei_proto::statement::{Root, Witness, fingerprint};
@@ -9,16 +10,17 @@ use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
+use jingwei_registry::counted::{entries, root_keys};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found;
 use jingwei_registry::registry::Paths;
 use jingwei_registry::take_over::{self, Copied, Replica, heard, heard::Heard};
-use jingwei_registry::{say, shell};
+use jingwei_registry::{history, say, shell};
 use reqwest::Url;
 
-use super::keepers::{load, write};
-use super::{Place, init, root};
+use super::keepers::{TOO_FEW_NAMED, load, read, write};
+use super::{Place, changes, init, root};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -98,48 +100,58 @@ fn begin(arguments: &Arguments, from: &Path) -> Result<(), Fault> {
         found::write_settings(&paths.settings(), &lines, &Disk::new()).map_err(failed)?;
     }
     let mut proposal = Proposal::new(&root::statement(&copied.root, &next)?);
+    proposal = proposal.after(&history::envelope(&copied.log, copied.root.chain.index)?)?;
     explain(&copied, &next, missing);
     if let Some(path) = &arguments.out {
         return write(path, &proposal);
     }
     let keys = keys(arguments)?;
-    let Some((last, others)) = keys.split_last() else {
-        return Err(wrong_use("no root key was named")
-            .advise("name them with --root-key, or write a proposal with --out"));
+    let Some(last) = keys.last() else {
+        return Err(wrong_use("no root key was named").advise(TOO_FEW_NAMED));
     };
+    // In memory only, as far as nobody has agreed.
+    for key in &keys {
+        proposal.sign(key);
+        proposal.accepts(key.public(), &copied.root.keys)?;
+    }
+    let too_few = |fault: Fault| fault.advise(TOO_FEW_NAMED);
+    proposal.check_signatures(&copied.root).map_err(too_few)?;
+    let envelope = proposal.finish(last);
+    take_over::rehearse(&paths, &envelope, Disk::new())?;
     confirm(
         "Sign it, and take the registry over for good?",
         arguments.yes,
     )?;
-    for key in others {
-        proposal.sign(key);
-    }
-    enter(arguments, &paths, &proposal, last)
+    enter(arguments, &paths, &envelope)
 }
 
 fn complete(arguments: &Arguments, file: &Path) -> Result<(), Fault> {
-    let proposal = root::shown(file)?;
+    let mut proposal = read(file)?;
+    root::show_proposal(&proposal, proposal.before())?;
     let keys = keys(arguments)?;
     let [key] = &keys[..] else {
         return Err(wrong_use("the last keeper signs with one --root-key"));
     };
+    let (paths, _) = arguments.place.read()?;
+    // In memory only, as far as nobody has agreed.
+    proposal.sign(key);
+    let envelope = proposal.finish(key);
+    if let Some(in_force) = take_over::followed(&paths, &envelope, Disk::new())? {
+        proposal.accepts(key.public(), &in_force.keys)?;
+        let too_few = |fault: Fault| fault.advise(root::TOO_FEW_SIGNED);
+        proposal.check_signatures(&in_force).map_err(too_few)?;
+        take_over::rehearse(&paths, &envelope, Disk::new())?;
+    }
     let question = format!(
         "Sign it with {}, and take the registry over for good?",
         key.public().id()
     );
     confirm(&question, arguments.yes)?;
-    let (paths, _) = arguments.place.read()?;
-    enter(arguments, &paths, &proposal, key)
+    enter(arguments, &paths, &envelope)
 }
 
-fn enter(
-    arguments: &Arguments,
-    paths: &Paths,
-    proposal: &Proposal,
-    last: &SecretKey,
-) -> Result<(), Fault> {
-    let envelope = proposal.finish(last);
-    let index = take_over::finish(paths, &envelope, &clock::system(), Disk::new())?;
+fn enter(arguments: &Arguments, paths: &Paths, envelope: &Envelope) -> Result<(), Fault> {
+    let index = take_over::finish(paths, envelope, &clock::system(), Disk::new())?;
     let dir = shell::path(&arguments.place.dir);
     say!("entered     log entry {index}");
     say!("");
@@ -218,15 +230,19 @@ fn complete_or_given_up(given_up: u64, missing: u64) -> Result<(), Fault> {
     }
     if missing == 0 {
         return Err(wrong_use(format!(
-            "nothing is missing, and --give-up names {given_up} entries"
+            "nothing is missing, and --give-up names {}",
+            entries(given_up)
         )));
     }
     Err(Fault::new(
         Blame::Refused,
-        format!("the lost log had {missing} entries more, which may have been acknowledged"),
+        format!(
+            "the lost log had {} more, which may have been acknowledged",
+            entries(missing)
+        ),
     )
     .advise(format!(
-        "take a longer replica: each node's ‘jingwei doctor’ says how many entries it has; if no node has more, add --give-up {missing}, and their submitters enter them again"
+        "take a longer replica: each node's ‘jingwei doctor’ says how many entries it has; if no node has more, add --give-up {missing}: whoever submitted what is missing enters it again"
     )))
 }
 
@@ -239,22 +255,26 @@ fn explain(copied: &Copied, next: &Root, missing: u64) {
         fingerprint(&copied.root.chain.payload)
     );
     say!(
-        "replica     {} entries of {}, dated {}",
-        before.size,
+        "replica     {} of {}, dated {}",
+        entries(before.size),
         before.origin,
         copied.dated
     );
     if missing > 0 {
-        say!("given up    {missing} entries after them, until their submitters enter them again");
+        say!(
+            "given up    {} after that, to be entered again by those who submitted",
+            entries(missing)
+        );
     }
     say!("");
     say!("root        version {}", next.version);
-    for line in root::lines(next) {
+    let changed = changes::lines(&root::in_force(&copied.root), next);
+    for line in root::lines(next).into_iter().chain(changed) {
         say!("{line}");
     }
     say!(
-        "signed by   {} of the {} root keys",
+        "signed by   {} of the {}",
         copied.root.threshold,
-        copied.root.keys.len()
+        root_keys(copied.root.keys.len() as u64)
     );
 }

@@ -34,6 +34,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::time::Time;
 use tokio::sync::watch;
 
+use crate::counted::entries;
 use crate::disk::Disk;
 use crate::index::{Index, IndexError};
 use crate::log::{Log, LogError, LogReader};
@@ -58,7 +59,8 @@ use highest::Highest;
 pub enum Misbehaviour {
     /// The log became shorter.
     #[error(
-        "the registry shows a log of {shown} entries, and {verified} were verified before: it hides entries"
+        "the registry shows a log of {}, and {verified} were verified before: it hides entries",
+        entries(.shown)
     )]
     Shrunk {
         /// Entries shown now.
@@ -68,7 +70,8 @@ pub enum Misbehaviour {
     },
     /// Two histories of one size.
     #[error(
-        "the registry shows another history: at {size} entries its root is {shown}, and here it is {verified}"
+        "the registry shows another history: at {} its root is {shown}, and here it is {verified}",
+        entries(.size)
     )]
     Forked {
         /// Entries.
@@ -135,7 +138,8 @@ pub enum Misbehaviour {
     },
     /// A take-over that leaves out what was acknowledged.
     #[error(
-        "another registry has taken over after {after} entries, and {verified} of the log before are verified: it leaves out {left_out}"
+        "another registry has taken over after {}, and {verified} of the log before are verified: it leaves out {left_out}",
+        entries(.after)
     )]
     ShortTakeOver {
         /// Entries that the new log has of the old one.
@@ -199,7 +203,8 @@ pub enum ReplicaError {
     Misbehaviour(#[from] Misbehaviour),
     /// This is the registry before a take-over.
     #[error(
-        "the registry shows the log {origin}, from which another has taken over after {ended} entries: what it adds counts no more"
+        "the registry shows the log {origin}, from which another has taken over after {}: what it adds counts no more",
+        entries(.ended)
     )]
     Former {
         /// The log's name.

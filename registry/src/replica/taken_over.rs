@@ -13,6 +13,7 @@ use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{Continues, Predicate, Statement};
 
 use super::{Misbehaviour, Replica, ReplicaError, fetch, newer_root};
+use crate::counted::entries;
 use crate::index::Batch;
 use crate::source::Source;
 
@@ -141,8 +142,8 @@ impl Replica {
             .collect();
         let all = to.saturating_sub(from);
         match named.is_empty() {
-            true => format!("{all} entries"),
-            false => format!("{all} entries ({})", named.join(", ")),
+            true => entries(all),
+            false => format!("{} ({})", entries(all), named.join(", ")),
         }
     }
 }

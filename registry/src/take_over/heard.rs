@@ -15,6 +15,7 @@ use jingwei_proto::state::RootRecord;
 use reqwest::{Client, Url};
 
 use super::internal;
+use crate::counted::entries;
 use crate::fault::{Blame, Fault};
 use crate::log::LogReader;
 
@@ -58,8 +59,8 @@ impl<'a> Heard<'a> {
             && self.log.root_at(shown.size).map_err(internal)? != shown.root
         {
             return Err(wrong(format!(
-                "it has seen another history: the {} entries there are not those of the replica",
-                shown.size
+                "it has seen another history: the {} there are not those of the replica",
+                entries(shown.size)
             )));
         }
         let signed = keys

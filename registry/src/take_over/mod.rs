@@ -20,11 +20,12 @@ use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::Signer as _;
-use jingwei_proto::state::{ApplyError, RootRecord};
+use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{Continues, Predicate, RegistryKeys, Root, Statement};
 use jingwei_proto::time::Time;
 
 use crate::clock::Clock;
+use crate::counted::entries;
 use crate::disk::{DirLock, Disk};
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index};
@@ -33,7 +34,8 @@ use crate::keyring::Ring;
 use crate::log::{Entry, Local, Log, LogReader, Stored};
 use crate::paths::Paths;
 use crate::registry::audit;
-use crate::sequencer::{KeyRing as _, from_rejection};
+use crate::rehearsal::refused;
+use crate::sequencer::{KeyRing as _, LogKeys};
 
 pub mod heard;
 
@@ -147,8 +149,8 @@ impl Replica {
         let size = self.log.checkpoint().size;
         if log.size() > size {
             let message = format!(
-                "{dir} holds {} entries already, and this replica {size}",
-                log.size()
+                "{dir} holds {} already, and this replica {size}",
+                entries(log.size())
             );
             return Err(Fault::new(Blame::WrongUse, message)
                 .advise("if the take-over is complete there, serve it; else take the longer replica, or another --dir"));
@@ -201,9 +203,27 @@ fn next_origin(origin: &str) -> Result<String, Fault> {
     next.ok_or_else(|| internal(format!("the log's name ‘{origin}’ has no number")))
 }
 
-/// Enters the root that k of n keys have signed in the new log at `paths`, which is complete with it.
-/// Returns its index; entering it once more does nothing.
-pub fn finish(paths: &Paths, envelope: &Envelope, clock: &Clock, disk: Disk) -> Result<u64, Fault> {
+/// A new log that is to be completed by a root document.
+struct Begun {
+    log: Log,
+    index: Index,
+    body: Root,
+    // Given up last of all.
+    _lock: DirLock,
+}
+
+impl Begun {
+    /// Where that root stands, if it was entered before.
+    fn entered(&self, envelope: &Envelope) -> Result<Option<u64>, Fault> {
+        let version = self.index.root_version(self.body.version);
+        let entered = version.map_err(internal)?;
+        let entered = entered.filter(|root| root.chain.payload == envelope.payload_digest());
+        Ok(entered.map(|root| root.chain.index))
+    }
+}
+
+/// Opens the new log at `paths`, which the root in `envelope` is about.
+fn begun(paths: &Paths, envelope: &Envelope, disk: Disk) -> Result<Begun, Fault> {
     let body = take_over_in(envelope)?;
     let _lock = DirLock::acquire(paths.dir()).map_err(internal)?;
     let storage = paths.log_storage().map_err(internal)?;
@@ -218,19 +238,52 @@ pub fn finish(paths: &Paths, envelope: &Envelope, clock: &Clock, disk: Disk) -> 
             "give the proposal that ‘jingwei-registry take-over --from’ wrote for this directory",
         ));
     }
-    let mut log = paths
+    let log = paths
         .open_log(disk, &body.registry.origin)
         .map_err(internal)?;
     let index = Index::open(&paths.index(), &log.committed()).map_err(internal)?;
-    let entered = index.root_version(body.version).map_err(internal)?;
-    let entered = entered.filter(|root| root.chain.payload == envelope.payload_digest());
-    let place = match entered {
-        Some(root) => root.chain.index,
-        None => append(paths, envelope, &body, clock, &mut log, &index)?,
+    Ok(Begun {
+        log,
+        index,
+        body,
+        _lock,
+    })
+}
+
+/// The root in force in the new log at `paths`, which the one in `envelope` is to follow; `None` if
+/// that was entered before.
+pub fn followed(
+    paths: &Paths,
+    envelope: &Envelope,
+    disk: Disk,
+) -> Result<Option<RootRecord>, Fault> {
+    let begun = begun(paths, envelope, disk)?;
+    match begun.entered(envelope)? {
+        Some(_) => Ok(None),
+        None => begun.index.root().map_err(internal),
+    }
+}
+
+/// Checks all that [`finish`] does, and enters nothing.
+pub fn rehearse(paths: &Paths, envelope: &Envelope, disk: Disk) -> Result<(), Fault> {
+    let begun = begun(paths, envelope, disk)?;
+    if begun.entered(envelope)?.is_none() {
+        admitted(paths, envelope, &begun.body, &begun.log, &begun.index)?;
+    }
+    Ok(())
+}
+
+/// Enters the root that k of n keys have signed in the new log at `paths`, which is complete with it.
+/// Returns its index; entering it once more does nothing.
+pub fn finish(paths: &Paths, envelope: &Envelope, clock: &Clock, disk: Disk) -> Result<u64, Fault> {
+    let mut begun = begun(paths, envelope, disk)?;
+    let place = match begun.entered(envelope)? {
+        Some(place) => place,
+        None => append(paths, envelope, &mut begun, clock)?,
     };
-    if body.quorum == 0 {
+    if begun.body.quorum == 0 {
         // Otherwise it is published when the registry is served and a quorum has signed.
-        log.publish_sealed().map_err(internal)?;
+        begun.log.publish_sealed().map_err(internal)?;
     }
     Ok(place)
 }
@@ -250,16 +303,36 @@ fn take_over_in(envelope: &Envelope) -> Result<Root, Fault> {
 fn append(
     paths: &Paths,
     envelope: &Envelope,
-    body: &Root,
+    begun: &mut Begun,
     clock: &Clock,
-    log: &mut Log,
-    index: &Index,
 ) -> Result<u64, Fault> {
+    let Begun {
+        log, index, body, ..
+    } = begun;
+    let place = log.size();
+    let (keys, batch, entry) = admitted(paths, envelope, body, log, index)?;
+    log.append(&[entry], |checkpoint| {
+        keys.sign(checkpoint, body.quorum, clock)
+    })
+    .map_err(internal)?;
+    batch.write(log.size()).map_err(internal)?;
+    Ok(place)
+}
+
+/// The entry that completes the log, with the keys that sign from it on.
+fn admitted<'a>(
+    paths: &Paths,
+    envelope: &Envelope,
+    body: &Root,
+    log: &Log,
+    index: &'a Index,
+) -> Result<(LogKeys, Batch<'a>, Entry), Fault> {
     let (place, tree): (u64, Digest) = (log.size(), log.checkpoint().root);
     let same = |before: &Continues| before.size == place && before.root == tree;
     if !body.continues.as_ref().is_some_and(same) {
         let message = format!(
-            "the proposal does not continue the {place} entries in {}",
+            "the proposal does not continue the {} in {}",
+            entries(place),
             paths.dir().display()
         );
         return Err(Fault::new(Blame::Inconsistent, message).advise(
@@ -275,19 +348,7 @@ fn append(
         leaf: jingwei_proto::leaf::leaf(envelope, &change.signer),
         envelope: Some(envelope.to_bytes()),
     };
-    log.append(&[entry], |checkpoint| {
-        keys.sign(checkpoint, body.quorum, clock)
-    })
-    .map_err(internal)?;
-    batch.write(log.size()).map_err(internal)?;
-    Ok(place)
-}
-
-fn refused(error: ApplyError<crate::index::IndexError>) -> Fault {
-    match error {
-        ApplyError::Rejected(rejection) => from_rejection(rejection),
-        other => internal(other),
-    }
+    Ok((keys, batch, entry))
 }
 
 #[cfg(test)]

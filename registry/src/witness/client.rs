@@ -18,6 +18,7 @@ use jingwei_proto::time::Time;
 use jingwei_proto::witness::{AddCheckpoint, read_cosignature, read_size};
 use reqwest::{Client, StatusCode, Url};
 
+use crate::counted::entries;
 use crate::log::{LogError, LogReader};
 use crate::setting::Setting;
 
@@ -81,7 +82,10 @@ pub enum AskError {
     #[error("its cosignature does not count: {0}")]
     Signature(#[from] NoteError),
     /// It says, without proof, that it has co-signed a larger log.
-    #[error("it says that it has co-signed {seen} entries of this log, of which {held} are here")]
+    #[error(
+        "it says that it has co-signed {} of this log, and the log here has {held}",
+        entries(.seen)
+    )]
     Ahead {
         /// The size it says.
         seen: u64,
@@ -90,7 +94,9 @@ pub enum AskError {
     },
     /// It shows a checkpoint signed by this log's key that is not in this log's history.
     #[error(
-        "it shows a checkpoint of {seen} entries that this log's key has signed and that is not of the log of {held} entries here: this is an old copy of the log, or another one is running"
+        "it shows a checkpoint of {} that this log's key has signed and that is not of the log of {} here: this is an old copy of the log, or another one is running",
+        entries(.seen),
+        entries(.held)
     )]
     OtherHistory {
         /// The size of the checkpoint it shows.

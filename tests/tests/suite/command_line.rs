@@ -147,7 +147,15 @@ fn the_next_step_is_named() {
     // The same command is right with the right directory.
     let address = registry.address.to_string();
     registry
-        .run(&["enrol", "--dir", &right, &proposal, "--registry", &address])
+        .run(&[
+            "enrol",
+            "--dir",
+            &right,
+            &proposal,
+            "--registry",
+            &address,
+            "--yes",
+        ])
         .ok();
     node.run(&["doctor", "--wait", "60"]).ok();
 }

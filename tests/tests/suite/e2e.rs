@@ -322,14 +322,14 @@ fn a_superior_enrols_whom_it_answers_for() {
             "--yes",
         ])
     };
-    enrol("fr.bre").ok().prints(&["fr.bre", "log entry"]);
-    enrol("fr.far")
-        .expect_code(4)
-        .complains(&["test@1:X", "within", "test@1:A"]);
     // Without a terminal, and without --yes, nothing is signed.
     above
         .run(&["enrol", &below.proposal("fr.bre").display().to_string()])
         .expect_code(2);
+    enrol("fr.bre").ok().prints(&["fr.bre", "log entry"]);
+    enrol("fr.far")
+        .expect_code(4)
+        .complains(&["test@1:X", "within", "test@1:A"]);
     below.start();
     below.until("announced for fr.bre", |status| {
         status

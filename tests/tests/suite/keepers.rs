@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use jingwei_proto::key::Signer as _;
+use jingwei_proto::policy::Policy;
 use jingwei_proto::statement::RECOVERY_DELAY;
 use jingwei_registry::keyfile;
 use jingwei_tests::node::PLACES;
 use jingwei_tests::reading::LogFiles;
 use jingwei_tests::snapshots::set_log_time;
-use jingwei_tests::{Node, Ran, Registry};
+use jingwei_tests::{Federation, Node, Ran, Registry};
 
 use crate::membership::{ASK, BEGIN, Family, path, verify};
 use crate::pair::Pair;
@@ -95,10 +96,16 @@ fn keepers_suspend_resume_and_update_a_national_agency() {
     let suspend = ["agency", "suspend", "aa", "--reason", "an audit"];
     keepers
         .decide(&suspend)
-        .prints(&["2 of 3 root keys", "verifiable"]);
+        .prints(&["2 of 3 root keys", "reason      an audit", "verifiable"]);
     federation.settle(&[&a, &b]);
-    unanswered(&b, SQL, "suspended");
-    assert_ne!(publish(&a, "aa", "meanwhile").code, 0);
+    // Whoever is refused reads why.
+    unanswered(&b, SQL, "suspended and takes no part (reason: an audit)");
+    publish(&a, "aa", "meanwhile")
+        .expect_code(4)
+        .complains(&["aa is suspended", "an audit"]);
+    a.run(&["doctor"])
+        .expect_code(1)
+        .prints(&["aa is suspended: it takes no part (reason: an audit)"]);
     keepers.decide_apart(&["agency", "resume", "aa"]);
     federation.settle(&[&a, &b]);
     assert_eq!(b.rows(SQL), ["3"]);
@@ -143,7 +150,10 @@ fn keepers_end_a_national_agency_and_name_its_successor() {
     let Pair { a, b, federation } = Pair::with_places();
     let keepers = Keepers(&federation.registry);
     let nobody = ["agency", "successor", "aa", "nobody"];
-    assert_ne!(keepers.signed(&nobody, &[1, 2]).code, 0);
+    keepers
+        .signed(&nobody, &[1, 2])
+        .expect_code(2)
+        .complains(&["no agency nobody"]);
     keepers
         .decide(&["agency", "successor", "aa", "bb"])
         .prints(&["bb is the superior of the agencies below it"]);
@@ -171,7 +181,11 @@ fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
         .prints(&["for ever", "entered"]);
     family.settle();
     assert_ne!(family.publish("afterwards").code, 0);
-    unanswered(&family.top, ASK, "revoked");
+    unanswered(
+        &family.top,
+        ASK,
+        "revoked and takes no part (reason: merged)",
+    );
     verify(&family, &saved).ok();
     assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
 }
@@ -197,8 +211,10 @@ fn a_root_key_is_removed_and_the_threshold_changed() {
     ];
     keepers.signed(&propose, &[3]).expect_code(4);
     let ran = keepers.signed(&propose, &[1, 3]).ok();
-    let words = "signed by   2 of the 3 root keys in force, and 1 of the 2 proposed ones";
-    ran.prints(&["version 2", words, "entered"]);
+    let words = "signed by   2 of the 3 root keys in force, and 1 of the 2 proposed";
+    let gone = format!("removed     root key {removed}");
+    let changed = "changed     threshold: 2 of 3 → 1 of 2";
+    ran.prints(&["version 2", words, &gone, changed, "entered"]);
     let shown = keepers.run(&["root", "show"]).ok();
     shown
         .clone()
@@ -216,6 +232,9 @@ fn a_root_key_is_removed_and_the_threshold_changed() {
 #[test]
 fn no_command_changes_anything_without_somebody_s_word() {
     let mut family = Family::new();
+    let below = family.federation.joined_below("below", "aa.y");
+    let beside = family.federation.joined("beside", &["bb"]);
+    let (below, beside) = (below.proposal("aa.y"), beside.proposal("bb"));
     family.child.stop();
     family.child.run(&["recover", "--agency", "aa.x"]).ok();
     family.child.start();
@@ -223,14 +242,11 @@ fn no_command_changes_anything_without_somebody_s_word() {
     let keepers = Keepers(&family.federation.registry);
     let before = keepers.size();
     let lost = family.child.dir.join("aa.x.recovery");
-    let new = family.child.proposal("aa.x");
     for (node, command, says) in [
         (&family.child, &["rotate"][..], "new key"),
-        (&family.child, &["contest"], "cancels"),
-        (&family.top, &["enrol", path(&new)], "superior"),
+        (&family.top, &["enrol", path(&below)], "superior"),
         (&family.top, &["recover", path(&lost)], "7 days"),
         (&family.top, &["suspend", "aa.x"], "verifiable"),
-        (&family.top, &["resume", "aa.x"], "takes part again"),
         (&family.top, &["revoke", "aa.x"], "for ever"),
         (&family.top, &["successor", "aa.x", "aa"], "successor"),
         (&family.top, &["update", "aa.x", "--name", "New"], "New"),
@@ -241,11 +257,13 @@ fn no_command_changes_anything_without_somebody_s_word() {
     let threshold = ["root", "propose", "--threshold", "1"];
     let out = [&threshold[..], &["--out", path(&file)]].concat();
     keepers.run(&out).ok();
-    let key = keepers.key(1);
+    let (key, second) = (keepers.key(1), keepers.key(2));
+    let sign = ["root", "sign", path(&file), "--root-key", path(&second)];
+    keepers.0.run(&[&sign[..], &["--yes"]].concat()).ok();
     let submit = ["root", "submit", path(&file), "--root-key", path(&key)];
     for (command, says) in [
-        (&["agency", "suspend", "aa"][..], "verifiable"),
-        (&["agency", "resume", "aa"], "takes part again"),
+        (&["enrol", path(&beside)][..], "never given again"),
+        (&["agency", "suspend", "aa"], "verifiable"),
         (&["agency", "revoke", "aa"], "for ever"),
         (&["agency", "successor", "aa", "aa.x"], "successor"),
         (&["agency", "update", "aa", "--name", "New"], "New"),
@@ -257,8 +275,18 @@ fn no_command_changes_anything_without_somebody_s_word() {
     let sign = ["root", "sign", path(&file), "--root-key", path(&key)];
     unasked(&keepers.0.run(&sign), "threshold   1 of 3");
     assert_eq!(keepers.size(), before);
+    family.top.run(&["recover", path(&lost), "--yes"]).ok();
+    family.settle();
+    unasked(&family.child.run(&["contest"]), "cancels");
+    family.top.run(&["suspend", "aa.x", "--yes"]).ok();
+    unasked(&family.top.run(&["resume", "aa.x"]), "takes part again");
+    keepers.signed(&["agency", "suspend", "aa"], &[1, 2]).ok();
+    unasked(
+        &keepers.run(&["agency", "resume", "aa"]),
+        "takes part again",
+    );
     family.child.stop();
-    let (heir, second) = (family.child.work.join("heir"), keepers.key(2));
+    let heir = family.child.work.join("heir");
     let take_over = |more: &[&str]| {
         let here = ["take-over", "--dir", path(&heir)];
         keepers.0.run(&[&here, more].concat())
@@ -270,6 +298,225 @@ fn no_command_changes_anything_without_somebody_s_word() {
         "continues",
     );
     not_begun(keepers.0, &heir);
+}
+
+/// What the rules will refuse is refused before anybody is asked: here nobody could answer.
+#[test]
+fn what_can_be_checked_is_checked_before_anybody_is_asked() {
+    let family = Family::new();
+    let (registry, dir) = (&family.federation.registry, &family.child.work);
+    let keepers = Keepers(registry);
+    let before = keepers.size();
+    let new = family.federation.joined("new", &["bb"]).proposal("bb");
+    let other = Federation::start();
+    let (foreign, strange) = (
+        other.registry.dir.join("root-keys/1.pem"),
+        other.joined("strange", &["bb"]).proposal("bb"),
+    );
+    let (one, missing) = (keepers.key(1), dir.join("missing"));
+    let file = dir.join("next.root");
+    let propose = ["root", "propose", "--threshold", "1"];
+    keepers
+        .run(&[&propose[..], &["--out", path(&file)]].concat())
+        .ok()
+        .prints(&["changed     threshold: 2 of 3 → 1 of 3"]);
+    let submit = ["root", "submit", path(&file), "--root-key"];
+    let suspend = ["agency", "suspend", "aa", "--root-key"];
+    let resume = ["agency", "resume", "aa"];
+    for (command, code, says) in [
+        (vec!["enrol", path(&missing)], 2, &["missing"][..]),
+        (vec!["enrol", path(&strange)], 1, &["federation", "join"]),
+        (
+            [&["enrol", path(&new), "--root-key"][..], &[path(&one)]].concat(),
+            4,
+            &["2 of the 3 root keys", "and 1 has", "--root-key", "--out"],
+        ),
+        (resume.to_vec(), 1, &["aa is active, not suspended"]),
+        ([&suspend[..], &[path(&missing)]].concat(), 1, &["missing"]),
+        (
+            [&suspend[..], &[path(&foreign)]].concat(),
+            4,
+            &["no root key"],
+        ),
+        (
+            vec!["agency", "successor", "aa", "nobody"],
+            2,
+            &["no agency nobody"],
+        ),
+        (
+            [&submit[..], &[path(&one)]].concat(),
+            4,
+            &[
+                "2 of the 3 root keys in force must sign, and 1 has",
+                "root sign",
+            ],
+        ),
+        (
+            [&submit[..], &[path(&foreign)]].concat(),
+            4,
+            &["no root key, in force or proposed"],
+        ),
+    ] {
+        let ran = keepers.run(&command).expect_code(code).complains(says);
+        assert!(!ran.stderr.contains("--yes"), "{ran}");
+    }
+    let sign = ["root", "sign", path(&file), "--root-key", path(&foreign)];
+    let ran = registry.run(&sign).expect_code(4);
+    ran.complains(&["no root key, in force or proposed"]);
+    for (command, code, says) in [
+        (&["resume", "aa.x"][..], 1, "aa.x is active, not suspended"),
+        (&["successor", "aa.x", "nobody"], 1, "nobody"),
+        (&["enrol", path(&strange)], 1, "federation"),
+    ] {
+        let ran = family.top.run(command).expect_code(code);
+        assert!(
+            !ran.clone().complains(&[says]).stderr.contains("--yes"),
+            "{ran}"
+        );
+    }
+    assert_eq!(keepers.size(), before);
+}
+
+#[test]
+fn an_agency_is_enrolled_once_and_told_where_it_stands() {
+    let federation = Federation::start();
+    let mut node = federation.joined("node", &["aa"]);
+    let proposal = node.proposal("aa");
+    let other = federation.joined("other", &["aa"]).proposal("aa");
+    let keepers = Keepers(&federation.registry);
+    let enrol = ["enrol", path(&proposal)];
+    let ran = keepers.signed(&enrol, &[1, 2]).ok();
+    ran.prints(&[
+        "agency      aa",
+        "action      enrol, signed by 2 of 3",
+        "log entry 1",
+    ]);
+    // Once more, nobody is asked, and nothing is entered.
+    let again = keepers.run(&enrol).ok();
+    again.prints(&["aa is enrolled already (entry 1)"]);
+    assert_eq!(keepers.size(), 2);
+    let refused = keepers.run(&["enrol", path(&other)]).expect_code(1);
+    refused.complains(&[
+        "enrolled already (entry 1)",
+        "another proposal",
+        "given once",
+    ]);
+    // By a file that goes from one keeper to the next.
+    let second = federation.joined("second", &["bb"]).proposal("bb");
+    keepers.run(&["enrol", path(&second)]).expect_code(2);
+    let file = federation.dir.path().join("bb.proposal");
+    let out = ["enrol", path(&second), "--out", path(&file)];
+    keepers.run(&out).ok();
+    let key = keepers.key(1);
+    let sign = [
+        "root",
+        "sign",
+        path(&file),
+        "--root-key",
+        path(&key),
+        "--yes",
+    ];
+    federation.registry.run(&sign).ok();
+    let submit = ["root", "submit", path(&file)];
+    keepers.signed(&submit, &[2]).ok().prints(&["log entry 2"]);
+    keepers
+        .signed(&submit, &[2])
+        .ok()
+        .prints(&["entered     already, log entry 2"]);
+    node.start();
+    node.until_announced();
+    let below = federation.joined_below("below", "aa.x").proposal("aa.x");
+    node.run(&["enrol", path(&below), "--yes"]).ok();
+    let again = node.run(&["enrol", path(&below)]).ok();
+    again.prints(&["aa.x is enrolled already (entry "]);
+}
+
+/// Who signs offline sees what would change as well, and whose file it is not.
+#[test]
+fn a_keeper_who_is_offline_sees_what_would_change() {
+    let mut federation = Federation::start();
+    let keepers = Keepers(&federation.registry);
+    let new = federation.dir.path().join("new.pem");
+    let added = keyfile::create(&new).expect("a root key");
+    let file = federation.dir.path().join("next.root");
+    let propose = [
+        "root",
+        "propose",
+        "--add",
+        path(&new),
+        "--recovery-delay",
+        "60",
+    ];
+    let out = [&propose[..], &["--out", path(&file)]].concat();
+    let come = format!("added       root key {}", added.public().id());
+    let words = [
+        "against     version 1, the root in force:",
+        &come,
+        "changed     threshold: 2 of 3 → 2 of 4",
+        "changed     recovery: effective after 604800 s → effective after 60 s",
+    ];
+    let proposed = keepers.run(&out).ok().prints(&words);
+    assert!(!proposed.stdout.contains("removed "), "{proposed}");
+    let early = federation.dir.path().join("early.root");
+    std::fs::copy(&file, &early).unwrap();
+    federation.registry.stop();
+    let registry = &federation.registry;
+    let (one, two) = (Keepers(registry).key(1), Keepers(registry).key(2));
+    let sign = ["root", "sign", path(&file), "--yes", "--root-key"];
+    for key in [&one, &new] {
+        let ran = registry.run(&[&sign[..], &[path(key)]].concat()).ok();
+        ran.prints(&words);
+    }
+    let again = registry.run(&[&sign[..], &[path(&one)]].concat()).ok();
+    again.prints(&["has signed it already"]);
+    federation.registry.start();
+    let keepers = Keepers(&federation.registry);
+    let submit = [
+        "root",
+        "submit",
+        path(&file),
+        "--yes",
+        "--root-key",
+        path(&two),
+    ];
+    keepers.run(&submit).ok().prints(&words);
+    // It is in force now: the same again changes nothing, and what was proposed before is late.
+    keepers
+        .run(&submit)
+        .ok()
+        .prints(&["nothing changes against version 2", "entered     already"]);
+    let late = [
+        "root",
+        "submit",
+        path(&early),
+        "--yes",
+        "--root-key",
+        path(&two),
+    ];
+    keepers
+        .run(&late)
+        .expect_code(1)
+        .complains(&["version 2 is in force", "propose it anew"]);
+}
+
+#[test]
+fn a_registry_without_witnesses_says_so() {
+    let federation = Federation::start();
+    let keepers = Keepers(&federation.registry);
+    let status = keepers.run(&["status"]).ok();
+    let status = status.prints(&[
+        "1 entry",
+        "by the registry itself",
+        "witnesses   none is asked for",
+    ]);
+    assert!(!status.stdout.contains("co-signed"), "{status}");
+    let policy = keepers.run(&["policy"]).ok();
+    let policy = policy.prints(&["# witnesses: none is asked for", "witness cosigner "]);
+    assert!(!policy.stdout.contains("witness w1"), "{policy}");
+    // It is a policy all the same, by which the log's checkpoints verify.
+    let read = Policy::parse(policy.stdout.as_bytes()).unwrap();
+    let checkpoint = federation.registry.checkpoint();
+    assert!(read.verify(checkpoint.as_bytes()).unwrap().time.is_some());
 }
 
 #[track_caller]

@@ -55,6 +55,21 @@ impl Family {
             .publish(&file, "aa.x", name, &schema, "unconditional")
     }
 
+    /// The proposal of a new key for `aa.x`, made by whoever holds that key.
+    fn recovery(&self, name: &str, key: &SecretKey) -> PathBuf {
+        let registry = &self.federation.registry;
+        let origin = format!("jingwei/{}/registry/1", registry.federation);
+        let view = runtime()
+            .block_on(View::open(&registry.url(), &origin, registry.root()))
+            .expect("the registry runs");
+        let record = view.index().agency(&"aa.x".parse().unwrap());
+        let record = record.unwrap().expect("it is enrolled");
+        let federation = registry.federation.parse().unwrap();
+        let now = jingwei_tests::keyring::noon();
+        let proposal = RecoveryProposal::make(&federation, &record, key, now).to_bytes();
+        self.top.write(name, proposal)
+    }
+
     fn key(&self) -> String {
         let key = keyfile::load(&self.child.dir.join("agencies/aa.x/signing.pem"));
         use jingwei_proto::key::Signer as _;
@@ -194,19 +209,7 @@ fn a_recovery_that_the_agency_did_not_ask_for_is_contested() {
     let registry = &family.federation.registry;
     // The superior makes a key of its own for the agency below it.
     let taken = SecretKey::from_seed(&[77; 32]);
-    let origin = format!("jingwei/{}/registry/1", registry.federation);
-    let view = runtime()
-        .block_on(View::open(&registry.url(), &origin, registry.root()))
-        .expect("the registry runs");
-    let record = view
-        .index()
-        .agency(&"aa.x".parse().unwrap())
-        .unwrap()
-        .unwrap();
-    let federation = registry.federation.parse().unwrap();
-    let now = jingwei_tests::keyring::noon();
-    let proposal = RecoveryProposal::make(&federation, &record, &taken, now).to_bytes();
-    let file = family.top.write("taken.recovery", proposal);
+    let file = family.recovery("taken.recovery", &taken);
     family.top.run(&["recover", path(&file), "--yes"]).ok();
     set_log_time(registry, BEGIN);
     family.settle();
@@ -227,6 +230,32 @@ fn a_recovery_that_the_agency_did_not_ask_for_is_contested() {
         .child
         .until("at peace", |status| status.alarms.is_empty());
     family.publish("still_mine").ok();
+}
+
+/// Where there is nothing to contest, or it is too late, what is said fits.
+#[test]
+fn a_contest_that_comes_to_nothing_says_why() {
+    let family = Family::new();
+    let registry = &family.federation.registry;
+    let nothing = family.child.run(&["contest", "--yes"]).expect_code(1);
+    nothing.complains(&[
+        "no recovery of the key of aa.x is under way",
+        "stays as it is",
+    ]);
+    let taken = SecretKey::from_seed(&[78; 32]);
+    let file = family.recovery("taken.recovery", &taken);
+    family.top.run(&["recover", path(&file), "--yes"]).ok();
+    let delay = i64::try_from(RECOVERY_DELAY).unwrap();
+    for seconds in [BEGIN, BEGIN + delay] {
+        set_log_time(registry, seconds);
+    }
+    family.settle();
+    let late = family.child.run(&["contest", "--yes"]).expect_code(4);
+    late.complains(&[
+        "the delay of a recovery is over",
+        "suspend aa.x",
+        "jingwei recover",
+    ]);
 }
 
 #[test]
@@ -252,10 +281,13 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
     family.settle();
     assert_ne!(family.publish("meanwhile").code, 0);
     let asked = family.top.sql(ASK, &["--format", "csv"]);
-    assert!(
-        asked.code != 0 && asked.stderr.contains("suspended"),
-        "{asked}"
-    );
+    assert_ne!(asked.code, 0, "{asked}");
+    asked.complains(&["suspended and takes no part (reason: an audit)"]);
+    family
+        .child
+        .run(&["rotate"])
+        .expect_code(4)
+        .complains(&["aa.x is suspended", "an audit"]);
     // It is not answered either.
     family.top.publish_places("aa", "open", "public", PLACES);
     family.settle();
@@ -266,7 +298,8 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
     // What it signed before stays what it was.
     verify(&family, &saved).ok();
     family.top.run(&["describe", "aa.x/places"]).ok();
-    family.top.run(&["resume", "aa.x", "--yes"]).ok();
+    let resumed = family.top.run(&["resume", "aa.x", "--yes"]).ok();
+    resumed.prints(&["suspended", "because     an audit"]);
     family.settle();
     assert_eq!(family.top.rows(ASK), ["3"]);
     assert_eq!(family.child.rows("SELECT count(*) FROM aa.open"), ["3"]);

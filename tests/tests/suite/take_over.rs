@@ -438,12 +438,12 @@ fn a_take_over_that_leaves_entries_out_is_refused_by_who_has_them() {
     let dir = unequal.place("refused");
     Ran::run(&mut take_over(&unequal.b.dir, &dir, &texts(&options)))
         .expect_code(4)
-        .complains(&["1 entries more"]);
+        .complains(&["1 entry more"]);
     // Where nobody did, it is found out by the one who has more.
     let short = unequal.taken_over(&unequal.b, "short");
     let before = unequal.a.status().unwrap().log_size;
     let refused = unequal.a.run(&["follow", &short.url()]).expect_code(3);
-    refused.complains(&["leaves out 1 entries (1 of aa)", "take over again"]);
+    refused.complains(&["leaves out 1 entry (1 of aa)", "take over again"]);
     let status = unequal.a.until("alarmed", |status| {
         status
             .alarms
@@ -795,6 +795,7 @@ fn keepers_sign_a_take_over_at_their_own_machines_and_only_their_own_federation_
     let proposal = newcomer.proposal("nn");
     let enrol = [
         "enrol",
+        "--yes",
         "--dir",
         path(&dir),
         "--registry",

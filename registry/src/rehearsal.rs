@@ -1,0 +1,47 @@
+//! What the rules say of a statement before anybody is asked for a word on it.
+//!
+//! The registry admits by `apply`, and so does this: what would be refused there is refused here,
+//! in the same words. The last word is the registry's, whose log may have grown meanwhile.
+
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::key::PublicKey;
+use jingwei_proto::leaf::leaf;
+use jingwei_proto::merkle::leaf_hash;
+use jingwei_proto::state::ApplyError;
+
+use crate::fault::{Blame, Fault};
+use crate::index::{Batch, Index, IndexError};
+use crate::sequencer::from_rejection;
+
+fn internal(error: impl std::fmt::Display) -> Fault {
+    Fault::new(Blame::Internal, error.to_string())
+}
+
+/// Whether the rules admit `envelope` as the next entry of the log that `index` is of. Nothing is
+/// changed.
+///
+/// # Errors
+/// If they do not.
+pub fn judge(index: &Index, envelope: &Envelope) -> Result<(), Fault> {
+    let next = index.size().map_err(internal)?;
+    let judged = Batch::new(index).admit(next, envelope, None);
+    judged.map(|_| ()).map_err(refused)
+}
+
+/// The place of `envelope` in the log, if it was entered before, signed by `signer`.
+///
+/// # Errors
+/// If the index cannot be read.
+pub fn place(index: &Index, envelope: &Envelope, signer: &PublicKey) -> Result<Option<u64>, Fault> {
+    index
+        .place(&leaf_hash(&leaf(envelope, signer)))
+        .map_err(internal)
+}
+
+/// What the rules refuse, as a fault.
+pub(crate) fn refused(error: ApplyError<IndexError>) -> Fault {
+    match error {
+        ApplyError::Rejected(rejection) => from_rejection(rejection),
+        other => internal(other),
+    }
+}
