@@ -260,7 +260,10 @@ impl Node {
                 )
             })?;
             return TableSchema::parse(record.schema.schema.as_bytes()).map_err(|error| {
-                Fault::new(Blame::Malformed, format!("the schema {id}: {error}"))
+                Fault::new(Blame::Malformed, format!("the schema {id}: {error}")).advise(format!(
+                    "{} has entered it, and can enter it anew",
+                    id.agency
+                ))
             });
         }
         jingwei_schemas::pack::find(name).ok_or_else(|| {

@@ -72,7 +72,7 @@ impl Known {
     pub fn columns(&self, id: &VersionId, dataset: &Dataset) -> Result<SchemaRef, SchemaError> {
         let read = |_: &Index, _: &VersionId| {
             let schema = dataset.schema.as_deref().unwrap_or_default();
-            TableSchema::parse(schema.as_bytes()).map(|schema| {
+            TableSchema::parse_entered(schema.as_bytes()).map(|schema| {
                 let columns = Arc::unwrap_or_clone(arrow_schema(&schema));
                 Some(columns)
             })

@@ -84,7 +84,7 @@ fn print(described: &DescribeResponse) {
     if let Some(history) = history(described) {
         say!("\n{}", history.trim_fmt());
     }
-    if let Ok(schema) = TableSchema::parse(described.schema.as_bytes()) {
+    if let Ok(schema) = TableSchema::parse_entered(described.schema.as_bytes()) {
         say!("\n{}", columns(&schema).trim_fmt());
     }
 }

@@ -127,6 +127,7 @@ fn a_schema_that_is_none() {
         ("{\"type\": \"array\"}", &["object"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"pattern\": \"(\"}}}", &["pattern"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"x-unti\": \"m\"}}}", &["x-unti"]),
+        ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"patern\": \"^a\"}}}", &["/properties/code/patern", "did you mean ‘pattern’"]),
     ]
     .iter()
     .enumerate()
