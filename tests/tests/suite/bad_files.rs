@@ -68,6 +68,34 @@ fn broken_csv() {
         &["line 2", "UTF-8"],
     );
     refused(&pair, "empty", "", SCHEMA, &["empty"]);
+    for (name, words) in [
+        ("ragged", "3,,\"35002,Amanlis\""),
+        ("quotes", "never closed"),
+    ] {
+        let list = pair.a.work.join(format!("{name}.csv.rejects.csv"));
+        let list = std::fs::read_to_string(list).unwrap();
+        assert!(list.contains(words), "{list}");
+    }
+}
+
+#[test]
+fn a_list_of_rejects_is_gone_when_the_file_is_published() {
+    let pair = Pair::shared();
+    let bad = "code,name,people\n3500,Amanlis,1763\n";
+    refused(&pair, "mended", bad, SCHEMA, &["mended.csv.rejects.csv"]);
+    let list = pair.a.work.join("mended.csv.rejects.csv");
+    assert!(list.exists());
+    pair.a
+        .publish_places("aa", "mended", "public", PLACES)
+        .prints(&["removed", "mended.csv.rejects.csv"]);
+    assert!(!list.exists());
+    // Another file of that name is not ours to remove.
+    std::fs::write(&list, "line,column,value\n").unwrap();
+    let again = pair.a.publish_places("aa", "mended", "public", PLACES);
+    assert!(
+        !again.stdout.contains("removed") && list.exists(),
+        "{again}"
+    );
 }
 
 #[test]
