@@ -78,17 +78,29 @@ fn names_and_ancestors_are_asked_for_at_once() {
     named("Bretagne")
         .ok()
         .prints(&["B stands alone", "test@1:B<ANCESTOR"]);
-    federation.join(&below).ok().prints(&[
+    let files = || {
+        let entries = std::fs::read_dir(&below.dir).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.filter(|name| name != "lock").collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    federation.join(&below).expect_code(2).complains(&[
         "‘B’ ends in none of its codes, A",
+        "nothing was written",
         "test@1:B<A",
         "jingwei init",
     ]);
-    let proposal = below.proposal("fr.bre").display().to_string();
-    above
-        .run(&["enrol", &proposal, "--yes"])
-        .expect_code(4)
-        .complains(&["test@1:B<A"]);
+    assert_eq!(files(), before);
     below.init("fr.bre", 2, "test@1:B<A", &[]).ok();
+    federation.join(&below).ok();
+    // Once it has joined, a correction is checked as well.
+    below
+        .init("fr.bre", 2, "test@1:B", &[])
+        .expect_code(2)
+        .complains(&["nothing was written"]);
+    let proposal = below.proposal("fr.bre").display().to_string();
     above.run(&["enrol", &proposal, "--yes"]).ok();
     let dir = federation.dir.path().join("other").display().to_string();
     federation
