@@ -218,6 +218,9 @@ impl Node {
             agency_name: agency.name.clone(),
             agency_level: agency.level,
             agency_territory: agency.territory.to_string(),
+            agency_stopped: self
+                .stopped(&agency)
+                .map_or_else(String::new, |stopped| stopped.to_string()),
             address: self
                 .node_of(&id.agency)
                 .map(|node| node.node.address.clone())

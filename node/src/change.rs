@@ -79,8 +79,8 @@ impl Node {
                 continue;
             };
             let id = agency.id();
-            if !record.is_active() {
-                alarms.push(format!("{id} is {}: it takes no part", record.status));
+            if let Some(stopped) = self.stopped_alarm(&record) {
+                alarms.push(stopped);
             } else if record.key != *agency.signing.public() {
                 alarms.push(format!(
                     "the key of {id} in the registry is {}, which this node has not",

@@ -278,9 +278,12 @@ impl Node {
             Blame::Unauthorised,
             format!("{id} is {} and takes no part", record.status),
         );
-        Err(match &record.successor {
-            Some(successor) => fault.advise(format!("its successor is {successor}")),
-            None => fault.advise("its superior says why, and whether that will change"),
+        Err(match (&record.successor, self.stopped(&record)) {
+            (Some(successor), _) => fault.advise(format!("its successor is {successor}")),
+            (None, Some(stopped)) => fault.advise(format!(
+                "{stopped}; its superior says whether that will change"
+            )),
+            (None, None) => fault,
         }
         .at(id))
     }

@@ -57,6 +57,9 @@ fn print(described: &DescribeResponse) {
         described.agency_level,
         described.agency_territory
     );
+    if !described.agency_stopped.is_empty() {
+        say!("            {}", described.agency_stopped);
+    }
     say!("sharing     {}", summary.sharing);
     say!(
         "published   {}, log entry {}",

@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
     print(&status);
-    problems.extend(compare(&arguments.place));
+    problems.extend(compare(&arguments.place, &status));
     problems.extend(check_files(&home));
     let alarms = alarms_in(&home.replica());
     problems.retain(|problem| !alarms.iter().any(|alarm| alarm.to_string() == *problem));
@@ -112,7 +112,15 @@ fn report(alarms: &[Alarm], root: &str) -> Fault {
 }
 
 /// What the registry has shown to others; a split view becomes an alarm of the node.
-fn compare(place: &Place) -> Vec<String> {
+fn compare(place: &Place, status: &StatusResponse) -> Vec<String> {
+    if status
+        .agencies
+        .iter()
+        .all(|agency| !agency.stopped.is_empty())
+    {
+        say!("histories   not compared: other nodes refuse one whose agencies take no part");
+        return Vec::new();
+    }
     let compared = runtime().and_then(|runtime| {
         runtime.block_on(async {
             let mut node = connect(place).await?;
@@ -287,6 +295,7 @@ fn print(status: &StatusResponse) {
     }
     for agency in &status.agencies {
         let state = match (agency.enrolled, agency.announced) {
+            _ if !agency.stopped.is_empty() => agency.stopped.as_str(),
             (true, true) => "enrolled and announced",
             (true, false) => "enrolled, not announced yet",
             (false, _) => "not enrolled yet",
@@ -315,7 +324,7 @@ fn problems(status: &StatusResponse, place: &Place) -> Vec<String> {
                 shell::path(&file),
                 enroller.unwrap_or_default()
             ));
-        } else if !agency.announced {
+        } else if !agency.announced && agency.stopped.is_empty() {
             problems.push(format!(
                 "{} is not announced: others cannot find this node yet",
                 agency.id

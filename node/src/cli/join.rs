@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::Signer;
+use jingwei_proto::state::{Authority, authority};
 use jingwei_proto::statement::parse_fingerprint;
 use jingwei_proto::words::entries;
 use jingwei_registry::clock;
@@ -97,18 +98,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Refuses a territory that the superior could not grant, where the log shows the superior: a
-/// request for it would only be refused later, by others.
+/// Refuses a territory that whoever enrols the agency could not grant: a request for it would only
+/// be refused later, by others. Where the log does not show a superior yet, nothing can be told.
 pub(super) fn check_profile(replica: &Replica, profile: &Profile) -> Result<(), Fault> {
-    let id = &profile.id;
-    let index = replica.index();
-    let Some(superior) = id.superior() else {
-        return Ok(());
-    };
+    let (id, index) = (&profile.id, replica.index());
     if index.agency(id).map_err(failed)?.is_some() {
         return Ok(());
     }
-    let Some(superior) = index.agency(&superior).map_err(failed)? else {
+    let Ok(Authority::Agency(superior)) = authority(index, id) else {
         return Ok(());
     };
     check_territory(id, &profile.territory, &superior).map_err(|fault| Fault {
