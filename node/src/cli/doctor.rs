@@ -1,7 +1,7 @@
 //! `jingwei doctor`
 
 use jingwei_registry::say;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jingwei_proto::time::Time;
 use jingwei_proto::wire::node::{CompareRequest, StatusRequest, StatusResponse};
@@ -24,6 +24,10 @@ use crate::store::DatasetStore;
 /// Between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long a node that does not run is waited for in silence: one that was just started is there
+/// sooner.
+const SILENCE: Duration = Duration::from_secs(1);
+
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +40,7 @@ Exit codes: 0 all is well, 1 something is not, 3 the registry has lied, or may h
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// Wait up to so many seconds until everything is well
+    /// Wait up to so many seconds until everything is well, also for a node that is not there yet
     #[arg(
         long,
         value_name = "SECONDS",
@@ -152,17 +156,40 @@ fn count(problems: usize) -> String {
 }
 
 async fn wait(arguments: &Arguments) -> Result<(StatusResponse, Vec<String>), Fault> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(arguments.wait);
+    let began = Instant::now();
+    let patience = Duration::from_secs(arguments.wait);
+    let mut told = false;
     loop {
         let looked = look(&arguments.place).await;
-        let well = looked
-            .as_ref()
-            .is_ok_and(|(_, problems)| problems.is_empty());
-        if well || tokio::time::Instant::now() >= deadline {
+        let over = match &looked {
+            Ok((_, problems)) => problems.is_empty(),
+            // A directory that holds no member of a federation becomes none by waiting.
+            Err(fault) => fault.blame == Blame::WrongUse,
+        };
+        if over || began.elapsed() >= patience {
             return looked;
+        }
+        if let Err(fault) = looked
+            && !told
+            && began.elapsed() >= SILENCE
+        {
+            told = true;
+            tell(&fault, patience);
         }
         // A node that is starting has no socket yet on which it could tell when it is ready.
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Says what is waited for while there is no node to ask.
+fn tell(fault: &Fault, patience: Duration) {
+    eprintln!(
+        "{}: waiting up to {} s for it",
+        fault.message,
+        patience.as_secs()
+    );
+    if let Some(advice) = &fault.advice {
+        eprintln!("  {advice}");
     }
 }
 

@@ -133,6 +133,11 @@ fn the_next_step_is_named() {
         .expect_code(2)
         .complains(&["1 national"]);
     node.init("aa", 1, "test@1:A", &[]).ok();
+    let began = std::time::Instant::now();
+    node.run(&["doctor", "--wait", "600"])
+        .expect_code(2)
+        .complains(&["joined no federation yet"]);
+    assert!(began.elapsed().as_secs() < 300, "it waited for nothing");
     node.run(&["find"])
         .expect_code(2)
         .complains(&["joined no federation yet", "jingwei join"]);
@@ -140,6 +145,11 @@ fn the_next_step_is_named() {
     node.run(&["find"])
         .expect_code(1)
         .complains(&["does not run", "jingwei serve"]);
+    let began = std::time::Instant::now();
+    node.run(&["doctor", "--wait", "3"])
+        .expect_code(1)
+        .complains(&["does not run: waiting up to 3 s", "start it: jingwei serve"]);
+    assert!(began.elapsed().as_secs() >= 3);
     let proposal = node.proposal("aa").display().to_string();
     let (right, wrong) = (
         registry.dir.display().to_string(),
