@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
 fn export(arguments: &Export) -> Result<(), Fault> {
     let path = arguments.file.display();
     let file = File::open(&arguments.file)
-        .map_err(|error| Fault::new(Blame::Internal, format!("{path}: {error}")))?;
+        .map_err(|error| wrong_use(format!("cannot read {path}: {error}")))?;
     let report = verify(BufReader::new(file), &arguments.root).map_err(|invalid| {
         Fault::new(Blame::Unverified, format!("{path} is INVALID: {invalid}"))
     })?;

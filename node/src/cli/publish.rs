@@ -130,7 +130,8 @@ fn schema(text: &str) -> Result<Vec<u8>, Fault> {
     let path = Path::new(text);
     // A pipe will do: it is read once.
     if path.exists() && !path.is_dir() {
-        let bytes = std::fs::read(path).map_err(|error| wrong_use(format!("{text}: {error}")))?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| wrong_use(format!("cannot read {text}: {error}")))?;
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(Fault::new(
                 Blame::Malformed,

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{Report, verify};
@@ -22,10 +22,11 @@ The file is a plain tar archive: ‘tar tf answer.evidence’ lists it, and ever
 the .arrows files in it. Its bytes count: unpacked and packed again, it is no longer evidence.
 Nothing is fetched from anywhere.
 
-Exit codes: 0 valid, or misbehaviour proved; 1 the file cannot be read, 2 wrong use, 3 invalid, or
-nothing proved.";
+Exit codes: 0 valid, or misbehaviour proved; 1 the verdict cannot be printed, 2 wrong use, such as a
+file that is not there, 3 invalid, or nothing proved.";
 
 const INVALID: u8 = 3;
+const WRONG_USE: u8 = 2;
 const FAILED: u8 = 1;
 
 /// What to verify, and against what.
@@ -55,17 +56,15 @@ pub fn root_digest(text: &str) -> Result<Digest, String> {
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     let file = match File::open(&arguments.file) {
         Ok(file) => file,
-        Err(error) => {
-            eprintln!("error: {}: {error}", arguments.file.display());
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return unreadable(&arguments.file, &error),
     };
     let mut file = BufReader::new(file);
-    let accuses = file.fill_buf().is_ok_and(|start| {
-        start
+    let accuses = match file.fill_buf() {
+        Ok(start) => start
             .strip_prefix(CLAIM.as_bytes())
-            .is_some_and(|rest| rest.first() == Some(&0))
-    });
+            .is_some_and(|rest| rest.first() == Some(&0)),
+        Err(error) => return unreadable(&arguments.file, &error),
+    };
     if accuses {
         return confirm(file, arguments, out).unwrap_or(ExitCode::from(FAILED));
     }
@@ -73,10 +72,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     for path in &arguments.export {
         match File::open(path).and_then(Digest::of_reader) {
             Ok(digest) => exports.push((path, digest)),
-            Err(error) => {
-                eprintln!("error: {}: {error}", path.display());
-                return ExitCode::from(FAILED);
-            }
+            Err(error) => return unreadable(path, &error),
         }
     }
     let verdict = verify(file, &arguments.root)
@@ -93,6 +89,12 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     };
     // Who closes the pipe early has seen the verdict or does not want it.
     printed.unwrap_or(ExitCode::from(FAILED))
+}
+
+/// A file that was named and cannot be read: nothing is said about what it holds.
+fn unreadable(path: &Path, error: &std::io::Error) -> ExitCode {
+    eprintln!("error: cannot read {}: {error}", path.display());
+    ExitCode::from(WRONG_USE)
 }
 
 /// Confirms a proof of misbehaviour, or says why it is none.

@@ -254,6 +254,52 @@ fn a_file_that_changes_while_it_is_read() {
 }
 
 #[test]
+fn a_file_that_is_not_there_has_one_exit_code() {
+    let pair = Pair::shared();
+    let root = pair.federation.registry.fingerprint.as_str();
+    let here = |arguments: &[&str]| pair.a.run(arguments);
+    let offline = |program: &str, arguments: &[&str]| {
+        jingwei_tests::programs::run_in(&pair.a.work, program, arguments.iter().copied())
+    };
+    pair.a.write("some.tar", "some");
+    for ran in [
+        here(&[
+            "publish",
+            "gone",
+            "--as",
+            "gone",
+            "--schema",
+            "communes",
+            "--sharing",
+            "public",
+        ]),
+        here(&["schema", "gone", "--as", "gone"]),
+        here(&["enrol", "gone", "--yes"]),
+        here(&["recover", "gone", "--yes"]),
+        offline("jingwei-verify", &["gone", "--root", root]),
+        offline(
+            "jingwei-verify",
+            &["some.tar", "--root", root, "--export", "gone"],
+        ),
+        offline("jingwei", &["verify", "gone", "--root", root]),
+        offline(
+            "jingwei",
+            &[
+                "evidence",
+                "export",
+                "gone",
+                "--root",
+                root,
+                "--sigstore",
+                "to",
+            ],
+        ),
+    ] {
+        ran.expect_code(2).complains(&["cannot read gone"]);
+    }
+}
+
+#[test]
 fn wrong_use_is_told_apart() {
     let pair = Pair::shared();
     let (file, schema) = pair.a.places("wrong-use", PLACES);

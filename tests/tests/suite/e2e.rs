@@ -226,7 +226,7 @@ fn evidence_verifies_offline_and_binds_the_export() {
     assert!(parse_fingerprint(fingerprint).is_some());
     // Nothing but the file's owner needs the network: it verifies with every server gone, too;
     // here the verifier simply has no address that it could connect to.
-    verify("jingwei-verify", &["no-such-file.evidence"]).expect_code(1);
+    verify("jingwei-verify", &["no-such-file.evidence"]).expect_code(2);
 }
 
 #[test]
