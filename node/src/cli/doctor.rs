@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jingwei_proto::time::Time;
 use jingwei_proto::wire::node::{CompareRequest, StatusRequest, StatusResponse};
+use jingwei_proto::words::{counted, entries};
 use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
@@ -73,7 +74,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     }
     Err(Fault::new(
         Blame::Internal,
-        format!("{} found", count(problems.len())),
+        format!(
+            "{} found",
+            counted(problems.len() as u64, "problem", "problems")
+        ),
     ))
 }
 
@@ -137,22 +141,14 @@ fn compare(place: &Place, status: &StatusResponse) -> Vec<String> {
     };
     let met = peers.iter().filter(|peer| peer.problem.is_empty()).count();
     say!(
-        "histories   {met} of {} other nodes have been shown the same log",
-        peers.len()
+        "histories   {met} of {} been shown the same log",
+        counted(peers.len() as u64, "other node has", "other nodes have")
     );
     for peer in peers.iter().filter(|peer| !peer.problem.is_empty()) {
         // Others may be down: that is no problem of this node.
         say!("            {}: {}", peer.address, peer.problem);
     }
     Vec::new()
-}
-
-fn count(problems: usize) -> String {
-    if problems == 1 {
-        "1 problem".to_owned()
-    } else {
-        format!("{problems} problems")
-    }
 }
 
 async fn wait(arguments: &Arguments) -> Result<(StatusResponse, Vec<String>), Fault> {
@@ -201,8 +197,9 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
             problems.push(format!(
-                "the registry's log has {size} entries, and {} are verified here so far",
-                status.log_size
+                "the registry's log has {}, of which {} verified here so far",
+                entries(size),
+                counted(status.log_size, "is", "are")
             ));
             problems.extend(told);
         }
@@ -310,8 +307,8 @@ fn print(status: &StatusResponse) {
         time(status.registry_seen)
     );
     say!(
-        "log         {} entries verified, head co-signed {}",
-        status.log_size,
+        "log         {} verified, head co-signed {}",
+        entries(status.log_size),
         time(status.log_time)
     );
     for cosigner in &status.cosigners {

@@ -13,7 +13,7 @@ use jingwei_proto::wire::node::{
     PublishEnd, PublishProgress, PublishRequest, PublishStart, Published, RowsRejected,
     publish_request, publish_response,
 };
-use jingwei_proto::words::counted;
+use jingwei_proto::words::{counted, rows};
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::mpsc;
@@ -362,7 +362,7 @@ fn bar(bytes: u64, quiet: bool) -> ProgressBar {
 fn show(bar: &ProgressBar, progress: &PublishProgress) {
     bar.set_length(progress.bytes_total);
     bar.set_position(progress.bytes_read);
-    bar.set_message(format!("{} rows valid", progress.rows));
+    bar.set_message(format!("{} valid", rows(progress.rows)));
 }
 
 #[cfg(test)]

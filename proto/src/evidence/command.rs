@@ -10,6 +10,7 @@ use super::{Report, verify};
 use crate::digest::Digest;
 use crate::misbehaviour::{CLAIM, Misbehaviour, Verdict};
 use crate::statement::{fingerprint, parse_fingerprint};
+use crate::words::{counted, entries, rows};
 
 /// Examples and exit codes, for `--help`.
 pub const HELP: &str = "\
@@ -159,12 +160,12 @@ pub fn printable(text: &str) -> String {
 }
 
 fn print_valid(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
-    let count = report.exchanges.len();
-    let answers = if count == 1 { "answer" } else { "answers" };
     writeln!(
         out,
-        "VALID: {} asked, {count} {answers} from others, {} rows",
-        report.asker, report.answer.rows
+        "VALID: {} asked, {} from others, {}",
+        report.asker,
+        counted(report.exchanges.len() as u64, "answer", "answers"),
+        rows(report.answer.rows)
     )
 }
 
@@ -173,8 +174,9 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
     writeln!(out, "  root        {}", fingerprint(root))?;
     writeln!(
         out,
-        "  log         {} entries, head co-signed {}",
-        report.checkpoint.size, report.log_time
+        "  log         {}, head co-signed {}",
+        entries(report.checkpoint.size),
+        report.log_time
     )?;
     for (name, time) in &report.cosigners {
         writeln!(out, "  witness     {} at {time}", printable(name))?;
@@ -200,8 +202,9 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
     writeln!(out, "  question    {}", printable(&report.sql))?;
     writeln!(
         out,
-        "  table       {} rows, SHA-256 {}",
-        report.answer.rows, report.answer.digest
+        "  table       {}, SHA-256 {}",
+        rows(report.answer.rows),
+        report.answer.digest
     )?;
     for exchange in &report.exchanges {
         writeln!(
@@ -218,8 +221,9 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
         }
         writeln!(
             out,
-            "    answer    {} rows, SHA-256 {}, acknowledged",
-            exchange.answer.rows, exchange.answer.digest
+            "    answer    {}, SHA-256 {}, acknowledged",
+            rows(exchange.answer.rows),
+            exchange.answer.digest
         )?;
     }
     for (format, digest) in &report.exports {
