@@ -96,7 +96,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         published.bytes
     );
     say!("log entry   {}", published.index);
+    if let Some(note) = note(arguments.sharing, &published.dataset) {
+        say!("note        {note}");
+    }
     forget(&rejects)
+}
+
+/// What its publisher may not expect of a sharing class.
+fn note(sharing: Sharing, dataset: &str) -> Option<String> {
+    let agency = dataset
+        .split_once('/')
+        .map_or(dataset, |(agency, _)| agency);
+    (sharing == Sharing::Conditional).then(|| {
+        format!(
+            "nobody but {agency} itself gets an answer yet: others need a grant, and grants cannot be given so far"
+        )
+    })
 }
 
 /// Removes the list of what was wrong with the file in an earlier attempt. Another file of that
@@ -397,6 +412,18 @@ mod tests {
             refused.contains("could not be listed") && !file,
             "{refused}"
         );
+    }
+
+    #[test]
+    fn who_shares_conditionally_is_told_that_nobody_has_a_grant() {
+        let told = note(Sharing::Conditional, "aa.x/places").unwrap();
+        assert!(
+            told.contains("nobody but aa.x itself") && told.contains("a grant"),
+            "{told}"
+        );
+        for sharing in [Sharing::Public, Sharing::Unconditional, Sharing::Withheld] {
+            assert_eq!(note(sharing, "aa.x/places"), None);
+        }
     }
 
     #[test]
