@@ -44,7 +44,7 @@ enum What {
 struct Export {
     /// The evidence file
     file: PathBuf,
-    /// The fingerprint of the federation's root: 52 characters, with or without the dashes
+    /// The fingerprint of the federation's root: 52 letters and digits, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
     root: Digest,
     /// As Sigstore bundles, into this directory

@@ -36,13 +36,16 @@ pub struct Arguments {
     /// The registry's address
     #[arg(value_name = "http://HOST:PORT")]
     registry: String,
-    /// The fingerprint of the federation's root: 52 characters in groups of four
+    /// The fingerprint of the federation's root: 52 letters and digits, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
     root: Digest,
 }
 
 fn root_digest(text: &str) -> Result<Digest, String> {
-    parse_fingerprint(text).ok_or_else(|| "a fingerprint is 52 characters A-Z and 2-7".to_owned())
+    parse_fingerprint(text).ok_or_else(|| {
+        "a fingerprint is 52 of the characters A-Z and 2-7, with or without dashes between them"
+            .to_owned()
+    })
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {

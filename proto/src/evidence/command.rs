@@ -15,7 +15,7 @@ use crate::words::{counted, entries, rows};
 /// Examples and exit codes, for `--help`.
 pub const HELP: &str = "\
 Examples:
-  jingwei-verify answer.evidence --root 4QWV-3GZ6-…        (52 characters, as the root's keepers gave them)
+  jingwei-verify answer.evidence --root 4QWV-3GZ6-…        (as the root's keepers gave it)
   jingwei-verify answer.evidence --root 4QWV-3GZ6-… --export answer.csv
   jingwei-verify two-histories.misbehaviour --root 4QWV-3GZ6-…   (a registry that lied)
 
@@ -35,7 +35,7 @@ const FAILED: u8 = 1;
 pub struct Arguments {
     /// The evidence file, or the proof of misbehaviour
     pub file: PathBuf,
-    /// The fingerprint of the federation's root: 52 characters, with or without the dashes
+    /// The fingerprint of the federation's root: 52 letters and digits, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
     pub root: Digest,
     /// A file that the answer was exported to; it must be one that the evidence names
@@ -49,7 +49,7 @@ pub struct Arguments {
 /// Reads the fingerprint that a person typed.
 pub fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
-        "a fingerprint is 52 characters A-Z and 2-7, as the root's keepers gave it".to_owned()
+        "a fingerprint is 52 of the characters A-Z and 2-7, with or without dashes between them, as the root's keepers gave it".to_owned()
     })
 }
 
