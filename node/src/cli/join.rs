@@ -43,7 +43,7 @@ pub struct Arguments {
 
 fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
-        "a fingerprint is 52 of the characters A-Z and 2-7, with or without dashes between them"
+        "a fingerprint has 52 letters A-Z and digits 2-7, with or without dashes between them"
             .to_owned()
     })
 }

@@ -49,7 +49,7 @@ pub struct Arguments {
 /// Reads the fingerprint that a person typed.
 pub fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
-        "a fingerprint is 52 of the characters A-Z and 2-7, with or without dashes between them, as the root's keepers gave it".to_owned()
+        "a fingerprint has 52 letters A-Z and digits 2-7, with or without dashes between them, as the root's keepers gave it".to_owned()
     })
 }
 
