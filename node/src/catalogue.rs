@@ -218,6 +218,9 @@ impl Node {
             agency_name: agency.name.clone(),
             agency_level: agency.level,
             agency_territory: agency.territory.to_string(),
+            agency_stopped: self
+                .stopped(&agency)
+                .map_or_else(String::new, |stopped| stopped.to_string()),
             address: self
                 .node_of(&id.agency)
                 .map(|node| node.node.address.clone())
@@ -260,7 +263,10 @@ impl Node {
                 )
             })?;
             return TableSchema::parse(record.schema.schema.as_bytes()).map_err(|error| {
-                Fault::new(Blame::Malformed, format!("the schema {id}: {error}"))
+                Fault::new(Blame::Malformed, format!("the schema {id}: {error}")).advise(format!(
+                    "{} has entered it, and can enter it anew",
+                    id.agency
+                ))
             });
         }
         jingwei_schemas::pack::find(name).ok_or_else(|| {

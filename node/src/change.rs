@@ -38,7 +38,9 @@ impl Node {
         let root = self.replica.index().root().map_err(index_fault)?;
         let root = root.ok_or_else(|| Fault::new(Blame::Unavailable, "the replica is empty"))?;
         let by = change.signer.id().as_str();
-        let (record, because) = (&change.record, self.reason_of(&change.record));
+        let record = &change.record;
+        let stopped = self.stopped(record);
+        let because = stopped.as_ref().and_then(|stopped| stopped.reason());
         let mut response = ChangeAgencyResponse {
             agency: record.id.to_string(),
             explanation: lifecycle::explain(record, &agency.action, by, &root, because),
@@ -83,13 +85,8 @@ impl Node {
                 continue;
             };
             let id = agency.id();
-            if !record.is_active() {
-                let reason = self.reason_of(&record);
-                let given = reason.map_or_else(String::new, |why| format!(" (reason: {why})"));
-                alarms.push(format!(
-                    "{id} is {}: it takes no part{given}",
-                    record.status
-                ));
+            if let Some(stopped) = self.stopped_alarm(&record) {
+                alarms.push(stopped);
             } else if record.key != *agency.signing.public() {
                 alarms.push(format!(
                     "the key of {id} in the registry is {}, which this node has not",

@@ -14,6 +14,7 @@ use futures::StreamExt as _;
 use futures::stream;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::wire::node::{ComparedPeer, GreetRequest, GreetResponse};
+use jingwei_proto::words;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::Comparison;
 use rand::seq::SliceRandom as _;
@@ -190,7 +191,8 @@ fn compared(address: String, result: Result<Comparison, Fault>) -> ComparedPeer 
         }
         Ok(Comparison::Former { size, ended }) => {
             peer.problem = format!(
-                "it shows {size} entries of the log before the take-over, of which {ended} count"
+                "it shows {} of the log before the take-over, of which {ended} count",
+                words::entries(size)
             );
         }
         Ok(Comparison::Different { misbehaviour, .. }) => {

@@ -13,7 +13,7 @@ use jingwei_proto::id::{AgencyId, DatasetId, VersionId};
 use jingwei_proto::key::KeyId;
 use jingwei_proto::state::{AgencyRecord, Chain, NodeRecord, VersionRecord};
 use jingwei_proto::statement::Dataset;
-use jingwei_registry::history;
+use jingwei_registry::history::{self, Stopped};
 use jingwei_registry::index::{Index, IndexError};
 use jingwei_registry::log::LogReader;
 use jingwei_registry::tls::Members;
@@ -34,7 +34,7 @@ pub struct Known {
     versions: Shelf<VersionId, VersionRecord>,
     columns: Shelf<VersionId, Schema>,
     members: Shelf<KeyId, ()>,
-    reasons: Shelf<AgencyId, Option<String>>,
+    stopped: Shelf<AgencyId, Stopped>,
 }
 
 impl Known {
@@ -48,7 +48,7 @@ impl Known {
             versions: Shelf::default(),
             columns: Shelf::default(),
             members: Shelf::default(),
-            reasons: Shelf::default(),
+            stopped: Shelf::default(),
         }
     }
 
@@ -57,17 +57,14 @@ impl Known {
         self.agencies.get(&self.index, id, Index::agency)
     }
 
-    /// Why an agency that takes no part was stopped or ended, if whoever did it has said so.
-    pub fn reason(
+    /// Since when and why an agency takes no part; `None` if it does.
+    pub fn stopped(
         &self,
         log: &LogReader,
         record: &AgencyRecord,
-    ) -> Result<Option<String>, IndexError> {
-        let read = |index: &Index, _: &AgencyId| {
-            Ok::<_, IndexError>(Some(history::reason(index, log, record)))
-        };
-        let reason = self.reasons.get(&self.index, &record.id, read)?;
-        Ok(reason.and_then(|reason| (*reason).clone()))
+    ) -> Result<Option<Arc<Stopped>>, IndexError> {
+        let read = |index: &Index, _: &AgencyId| Ok(history::stopped(index, log, record));
+        self.stopped.get(&self.index, &record.id, read)
     }
 
     /// An agency's node.
@@ -89,7 +86,7 @@ impl Known {
     pub fn columns(&self, id: &VersionId, dataset: &Dataset) -> Result<SchemaRef, SchemaError> {
         let read = |_: &Index, _: &VersionId| {
             let schema = dataset.schema.as_deref().unwrap_or_default();
-            TableSchema::parse(schema.as_bytes()).map(|schema| {
+            TableSchema::parse_entered(schema.as_bytes()).map(|schema| {
                 let columns = Arc::unwrap_or_clone(arrow_schema(&schema));
                 Some(columns)
             })

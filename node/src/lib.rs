@@ -33,6 +33,7 @@ pub mod publish;
 pub mod query;
 pub mod serve;
 pub mod signing;
+mod stopped;
 pub mod store;
 mod witness;
 #[cfg(test)]

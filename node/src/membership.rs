@@ -1,6 +1,7 @@
 //! Joining a federation: its root is pinned once and everything else follows from it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jingwei_proto::digest::Digest;
@@ -87,40 +88,8 @@ impl Membership {
         clock: &Clock,
         disk: &Disk,
     ) -> Result<Membership, MembershipError> {
-        let source = Source::new(address)?;
-        match Membership::load(home) {
-            Ok(membership) if membership.root == root => return Ok(membership),
-            Ok(membership) => {
-                return Err(MembershipError::Other {
-                    dir: home.dir().to_owned(),
-                    federation: membership.federation,
-                });
-            }
-            Err(MembershipError::NotJoined(_)) => {}
-            Err(error) => return Err(error),
-        }
-        let note = source.checkpoint(0, Duration::ZERO).await?;
-        // The log's name is taken from the registry's word here and checked below: the root
-        // document, whose digest is pinned, names it too.
-        let origin = note.lines().next().unwrap_or_default().to_owned();
-        let replica = Replica::open(&home.replica(), &origin, root, disk.clone())?;
-        replica.advance(&source, Duration::ZERO, clock).await?;
-        let record = replica.index().root().map_err(ReplicaError::from)?;
-        let path = home.federation();
-        let Some(record) = record.filter(|record| record.registry.origin == origin) else {
-            return Err(MembershipError::File {
-                path,
-                reason: "the registry's root names another log".into(),
-            });
-        };
-        let membership = Membership {
-            federation: record.federation,
-            root,
-            registry: source.to_string(),
-            origin,
-        };
-        membership.store(home, disk)?;
-        Ok(membership)
+        let candidate = Candidate::read(home, address, root, clock, disk).await?;
+        Ok(candidate.join(home, disk)?.0)
     }
 
     /// Follows the registry that `source` names from now on.
@@ -152,6 +121,104 @@ impl Membership {
             Ok(Created::New) => Ok(()),
             Ok(Created::Existed) => Err(failed("another process joined at the same time".into())),
             Err(error) => Err(failed(error.to_string())),
+        }
+    }
+}
+
+/// A federation whose log has been read and verified, before the node belongs to it.
+pub struct Candidate {
+    membership: Membership,
+    replica: Arc<Replica>,
+    /// Whether the node belongs to it already.
+    joined: bool,
+    /// Whether the replica was not there before.
+    fresh: bool,
+}
+
+impl Candidate {
+    /// Reads the log at `address` as [`Membership::join`] does; where the node belongs to that
+    /// federation already, the replica stays as it is.
+    pub async fn read(
+        home: &Home,
+        address: &str,
+        root: Digest,
+        clock: &Clock,
+        disk: &Disk,
+    ) -> Result<Candidate, MembershipError> {
+        let source = Source::new(address)?;
+        match Membership::load(home) {
+            Ok(membership) if membership.root == root => {
+                let replica =
+                    Replica::open(&home.replica(), &membership.origin, root, disk.clone())?;
+                return Ok(Candidate {
+                    membership,
+                    replica,
+                    joined: true,
+                    fresh: false,
+                });
+            }
+            Ok(membership) => {
+                return Err(MembershipError::Other {
+                    dir: home.dir().to_owned(),
+                    federation: membership.federation,
+                });
+            }
+            Err(MembershipError::NotJoined(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let note = source.checkpoint(0, Duration::ZERO).await?;
+        // The log's name is taken from the registry's word here and checked below: the root
+        // document, whose digest is pinned, names it too.
+        let origin = note.lines().next().unwrap_or_default().to_owned();
+        let fresh = !home.replica().exists();
+        let replica = Replica::open(&home.replica(), &origin, root, disk.clone())?;
+        replica.advance(&source, Duration::ZERO, clock).await?;
+        let record = replica.index().root().map_err(ReplicaError::from)?;
+        let path = home.federation();
+        let Some(record) = record.filter(|record| record.registry.origin == origin) else {
+            return Err(MembershipError::File {
+                path,
+                reason: "the registry's root names another log".into(),
+            });
+        };
+        let membership = Membership {
+            federation: record.federation,
+            root,
+            registry: source.to_string(),
+            origin,
+        };
+        Ok(Candidate {
+            membership,
+            replica,
+            joined: false,
+            fresh,
+        })
+    }
+
+    /// The federation's log.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Makes the node a member.
+    pub fn join(
+        self,
+        home: &Home,
+        disk: &Disk,
+    ) -> Result<(Membership, Arc<Replica>), MembershipError> {
+        if !self.joined {
+            self.membership.store(home, disk)?;
+        }
+        Ok((self.membership, self.replica))
+    }
+
+    /// Leaves nothing behind: the node does not join. A replica that was there before stays, since
+    /// alarms may stand in it.
+    pub fn give_up(self, home: &Home) {
+        drop(self.replica);
+        if self.fresh {
+            // A copy of a public log: where it cannot be removed, the next attempt takes it up.
+            let _ = std::fs::remove_dir_all(home.replica());
         }
     }
 }

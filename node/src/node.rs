@@ -274,23 +274,16 @@ impl Node {
         if record.is_active() {
             return Ok(record);
         }
-        let reason = self.reason_of(&record);
-        let advice = match (&record.successor, &reason) {
-            (Some(successor), _) => format!("its successor is {successor}"),
-            (None, Some(_)) => "its superior says whether that will change".to_owned(),
-            (None, None) => "its superior says why, and whether that will change".to_owned(),
+        let stopped = self.stopped(&record);
+        let stopped = stopped.map_or_else(|| record.status.to_string(), |how| how.to_string());
+        let advice = match &record.successor {
+            Some(successor) => format!("its successor is {successor}"),
+            None => "its superior says whether that will change".to_owned(),
         };
-        let given = reason.map_or_else(String::new, |reason| format!(" (reason: {reason})"));
-        let message = format!("{id} is {} and takes no part{given}", record.status);
+        let message = format!("{id} is {stopped}; it takes no part");
         Err(Fault::new(Blame::Unauthorised, message)
             .advise(advice)
             .at(id))
-    }
-
-    /// Why an agency that is not in force was stopped or ended, if that was said.
-    pub(crate) fn reason_of(&self, record: &AgencyRecord) -> Option<String> {
-        let reason = self.known.reason(self.replica.log(), record);
-        reason.ok().flatten()
     }
 
     /// What this node holds may be out of date where the log goes on by newer rules.

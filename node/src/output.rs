@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use jingwei_proto::words;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -190,14 +191,11 @@ impl<W: Write> Sketch<W> {
     fn finish(mut self, rows: u64) -> Result<W, OutputError> {
         writeln!(self.out, "{}", self.table)?;
         let shown = self.table.row_count() as u64;
-        let plural = if rows == 1 { "row" } else { "rows" };
+        let counted = words::rows(rows);
         if shown < rows {
-            writeln!(
-                self.out,
-                "{rows} {plural}, of which the first {shown} are shown"
-            )?;
+            writeln!(self.out, "{counted}, of which the first {shown} are shown")?;
         } else {
-            writeln!(self.out, "{rows} {plural}")?;
+            writeln!(self.out, "{counted}")?;
         }
         Ok(self.out)
     }

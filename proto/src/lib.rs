@@ -30,6 +30,7 @@ pub mod time;
 pub mod tlog_proof;
 pub mod wire;
 pub mod witness;
+pub mod words;
 
 /// The start of a stranger's text, short enough to repeat in an error message.
 pub(crate) fn excerpt(text: &str) -> String {

@@ -5,6 +5,7 @@
 //! of complete subtrees through a [`HashReader`], be they in memory, in tiles or elsewhere.
 
 use crate::digest::{Digest, Hasher};
+use crate::words::{counted, entries};
 
 /// The hash of a log entry: SHA-256(0x00 ‖ entry).
 pub fn leaf_hash(entry: &[u8]) -> Digest {
@@ -214,7 +215,7 @@ pub fn consistency_proof<R: HashReader>(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// The numbers do not describe a leaf of a tree, or two trees in their order.
-    #[error("no proof can exist: position {position} in a tree of {size} entries")]
+    #[error("no proof can exist: position {position} in a tree of {}", entries(*size))]
     Position {
         /// The leaf's index or the old tree's size.
         position: u64,
@@ -222,7 +223,10 @@ pub enum ProofError {
         size: u64,
     },
     /// The proof is not as long as these sizes require.
-    #[error("a proof of {hashes} hashes is too long or too short for these tree sizes")]
+    #[error(
+        "a proof of {} is too long or too short for these tree sizes",
+        counted(*hashes as u64, "hash", "hashes")
+    )]
     Length {
         /// How many hashes the proof has.
         hashes: usize,

@@ -27,6 +27,7 @@ use crate::digest::Digest;
 use crate::merkle::{empty_root, verify_consistency};
 use crate::note::{Note, NoteError, NoteKey, NoteSignature};
 use crate::time::Time;
+use crate::words::entries;
 
 #[cfg(test)]
 mod tests;
@@ -83,7 +84,7 @@ pub enum Refusal {
     #[error("invalid signature: {0}")]
     Signature(NoteError),
     /// The witness has co-signed another size last.
-    #[error("the newest checkpoint co-signed here has {0} entries")]
+    #[error("the newest checkpoint co-signed here has {}", entries(*.0))]
     Conflict(u64),
     /// The tree did not grow from the one that was co-signed last.
     #[error("the consistency proof does not hold: {0}")]

@@ -15,8 +15,8 @@ use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{Predicate, Root, Statement};
 use serde::{Deserialize, Serialize};
 
-use crate::counted::root_keys;
 use crate::fault::{Blame, Fault};
+use jingwei_proto::words::root_keys;
 
 /// A statement on its way from keeper to keeper.
 #[derive(Debug, Clone)]

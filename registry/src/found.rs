@@ -12,10 +12,10 @@ use jingwei_proto::statement::{
 };
 use jingwei_proto::time::Time;
 
-use crate::counted::{counted, root_keys};
 use crate::disk::Disk;
 use crate::keyfile::{self, KeyFileError, TlsIdentity};
 use crate::registry::{OpenError, Paths, Registry};
+use jingwei_proto::words::{counted, root_keys};
 
 /// What a new federation's engineer must know and keep.
 #[derive(Debug)]

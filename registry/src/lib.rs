@@ -27,7 +27,6 @@ pub mod config;
 pub mod confirm;
 pub mod connect;
 pub mod connection;
-pub mod counted;
 pub mod disk;
 pub mod enrolment;
 pub mod fault;

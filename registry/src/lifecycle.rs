@@ -11,8 +11,8 @@ use jingwei_proto::statement::{
 };
 use jingwei_proto::time::Time;
 
-use crate::counted::counted;
 use crate::fault::{Blame, Fault};
+use jingwei_proto::words::counted;
 
 /// The statement that does `action` to an agency that is as `record` says.
 pub fn statement(
@@ -40,7 +40,7 @@ pub fn explain(
     action: &Action,
     by: &str,
     root: &RootRecord,
-    because: Option<String>,
+    because: Option<&str>,
 ) -> Vec<String> {
     let told = match action {
         Action::Enrol(_) => Vec::new(),
@@ -63,7 +63,7 @@ pub fn explain(
     };
     let name = format!("{} ({}), {}", record.id, record.name, record.status);
     let what = format!("{}, signed by {by}", action.name());
-    let because = because.map(|reason| ("because", reason));
+    let because = because.map(|reason| ("because", reason.to_owned()));
     [("agency", name)]
         .into_iter()
         .chain(because)

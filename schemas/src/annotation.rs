@@ -114,6 +114,11 @@ impl fmt::Display for Additive {
     }
 }
 
+/// All annotations, of columns and of schemas.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    OF_A_COLUMN.into_iter().chain(OF_A_SCHEMA)
+}
+
 /// Refuses an annotation of the schema itself that is not one of ours.
 pub(crate) fn check_schema(schema: &Map<String, Value>) -> Result<(), SchemaError> {
     check_known(schema, "the schema", &OF_A_SCHEMA)

@@ -2,7 +2,7 @@
 
 use jingwei_proto::json::JsonError;
 
-use crate::nearest::suggestion;
+use crate::nearest::{did_you_mean, suggestion};
 
 /// The bytes are not a schema for a flat table; each message says where and what would do.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,19 @@ pub enum SchemaError {
         keyword: String,
         /// The keywords known at that place, joined by commas.
         known: String,
+    },
+    /// A word that is no keyword: a validator would pass over it, and the rule would never hold.
+    #[error(
+        "not a keyword of JSON Schema 2020-12, at {place}: ‘{keyword}’, whose rule would never hold{hint}",
+        hint = did_you_mean(near).unwrap_or_else(|| "; a remark belongs in ‘$comment’".to_owned())
+    )]
+    UnknownKeyword {
+        /// JSON Pointer into the schema.
+        place: String,
+        /// The word.
+        keyword: String,
+        /// Those that may have been meant, nearest first.
+        near: Vec<String>,
     },
     /// Not a valid JSON Schema 2020-12: the `jsonschema` crate's own words.
     #[error("not a valid JSON Schema 2020-12, at {place}: {problem}")]

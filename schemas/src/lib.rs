@@ -21,6 +21,7 @@ mod column;
 mod compile;
 mod error;
 mod header;
+mod keyword;
 mod nearest;
 pub mod pack;
 mod row;

@@ -34,12 +34,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// The nearest names as the tail of a sentence: `; did you mean ‘a’ or ‘b’?`, or nothing.
 pub(crate) fn suggestion<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let near = nearest(name, candidates);
-    if near.is_empty() {
-        return String::new();
-    }
+    did_you_mean(&nearest(name, candidates)).unwrap_or_default()
+}
+
+/// These names as the tail of a sentence, if there are any.
+pub(crate) fn did_you_mean(near: &[String]) -> Option<String> {
     let quoted: Vec<String> = near.iter().map(|name| format!("‘{name}’")).collect();
-    format!("; did you mean {}?", quoted.join(" or "))
+    (!near.is_empty()).then(|| format!("; did you mean {}?", quoted.join(" or ")))
 }
 
 fn folded(name: &str) -> Vec<char> {

@@ -13,6 +13,7 @@ use crate::cell::{self, Cell};
 use crate::column::{Column, ColumnKind};
 use crate::compile;
 use crate::error::SchemaError;
+use crate::keyword;
 use crate::row::{Row, RowNode, Rows};
 use crate::shape;
 use crate::violation::{self, Violation, shortened};
@@ -49,8 +50,20 @@ impl TableSchema {
     /// Columns stand in the order of `x-order`, else in that of the text.
     ///
     /// # Errors
-    /// What keeps the bytes from being such a schema, and where.
+    /// What keeps the bytes from being such a schema, and where; also a word in it that is no
+    /// keyword.
     pub fn parse(bytes: &[u8]) -> Result<TableSchema, SchemaError> {
+        let schema = TableSchema::parse_entered(bytes)?;
+        keyword::check(schema.json())?;
+        Ok(schema)
+    }
+
+    /// As [`TableSchema::parse`], for a schema that stands in the log: words that are no keywords
+    /// are passed over, as they were when its rows were checked.
+    ///
+    /// # Errors
+    /// What keeps the bytes from being such a schema, and where.
+    pub fn parse_entered(bytes: &[u8]) -> Result<TableSchema, SchemaError> {
         if bytes.len() > MAX_BYTES {
             return Err(SchemaError::TooLarge {
                 size: bytes.len(),

@@ -242,6 +242,79 @@ fn annotations_are_known_and_well_formed() {
 }
 
 #[test]
+fn a_word_that_is_no_keyword_is_refused_wherever_a_schema_stands() {
+    let place = |schema: Value, place: &str, near: &str| {
+        refused(schema.clone(), &format!("at {place}: ‘"));
+        refused(schema, &format!("did you mean ‘{near}’"));
+    };
+    let column = |word: &str| with_column(json!({"type": "string", word: 5}));
+    place(column("patern"), "/properties/c/patern", "pattern");
+    place(column("maxlenght"), "/properties/c/maxlenght", "maxLength");
+    place(column("MinLength"), "/properties/c/MinLength", "minLength");
+    place(column("x_unit"), "/properties/c/x_unit", "x-unit");
+    let table = |keyword: &str, value: Value| json!({"type": "object", "properties": {"a": {"type": "string"}}, keyword: value});
+    place(table("requird", json!(["a"])), "/requird", "required");
+    let rule = || json!({"minimun": 1});
+    for (schema, pointer) in [
+        (table("allOf", json!([{}, rule()])), "/allOf/1/minimun"),
+        (table("not", rule()), "/not/minimun"),
+        (
+            table("then", json!({"properties": {"a": rule()}})),
+            "/then/properties/a/minimun",
+        ),
+        (
+            table("$defs", json!({"x/y": rule()})),
+            "/$defs/x~1y/minimun",
+        ),
+        (
+            table("definitions", json!({"x": rule()})),
+            "/definitions/x/minimun",
+        ),
+        (
+            table("dependentSchemas", json!({"a": rule()})),
+            "/dependentSchemas/a/minimun",
+        ),
+        (table("propertyNames", rule()), "/propertyNames/minimun"),
+        (
+            with_column(json!({"type": "string", "anyOf": [{"items": rule()}]})),
+            "/properties/c/anyOf/0/items/minimun",
+        ),
+        (
+            with_column(json!({"type": "string", "oneOf": [{"prefixItems": [rule()]}]})),
+            "/properties/c/oneOf/0/prefixItems/0/minimun",
+        ),
+    ] {
+        place(schema, pointer, "minimum");
+    }
+    refused(column("colour"), "‘$comment’");
+}
+
+#[test]
+fn names_and_values_are_no_keywords() {
+    parse(json!({
+        "type": "object",
+        "$comment": "free",
+        "$defs": {"patern": {"type": "string"}},
+        "properties": {
+            "patern": {"type": "string", "enum": ["maxlenght"], "examples": [{"patern": 1}]},
+            "maxlenght": {"type": "number", "default": {"patern": 1}, "not": {"const": {"patern": 1}}},
+            "deep": {"type": "string", "allOf": [{"x-own": 1, "minLength": 1}, true]}
+        },
+        "dependentRequired": {"patern": ["deep"]},
+        "dependentSchemas": {"patern": {"required": ["deep"]}}
+    }))
+    .unwrap();
+}
+
+#[test]
+fn what_was_entered_stays_readable() {
+    let entered = with_column(json!({"type": "string", "patern": "^a$"})).to_string();
+    let schema = TableSchema::parse_entered(entered.as_bytes()).unwrap();
+    assert!(schema.names().eq(["other", "c"]));
+    assert!(TableSchema::parse(entered.as_bytes()).is_err());
+}
+
+#[test]
 fn nothing_is_fetched_and_no_rule_stands_elsewhere() {
     refused(
         with_column(json!({"type": "string", "$ref": "https://example.com/s.json"})),

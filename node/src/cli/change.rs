@@ -150,8 +150,8 @@ pub fn recover(arguments: &Recover) -> Result<(), Fault> {
         return propose(&arguments.place, agency);
     }
     let path = arguments.proposal.clone().unwrap_or_default();
-    let proposal =
-        std::fs::read(&path).map_err(|error| wrong_use(format!("{}: {error}", path.display())))?;
+    let proposal = std::fs::read(&path)
+        .map_err(|error| wrong_use(format!("cannot read {}: {error}", path.display())))?;
     RecoveryProposal::parse(&proposal)?;
     let request = ChangeAgencyRequest {
         action: "recover".to_owned(),

@@ -57,6 +57,9 @@ fn print(described: &DescribeResponse) {
         described.agency_level,
         described.agency_territory
     );
+    if !described.agency_stopped.is_empty() {
+        say!("            {}", described.agency_stopped);
+    }
     say!("sharing     {}", summary.sharing);
     say!(
         "published   {}, log entry {}",
@@ -84,7 +87,7 @@ fn print(described: &DescribeResponse) {
     if let Some(history) = history(described) {
         say!("\n{}", history.trim_fmt());
     }
-    if let Ok(schema) = TableSchema::parse(described.schema.as_bytes()) {
+    if let Ok(schema) = TableSchema::parse_entered(described.schema.as_bytes()) {
         say!("\n{}", columns(&schema).trim_fmt());
     }
 }

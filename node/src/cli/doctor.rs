@@ -1,10 +1,11 @@
 //! `jingwei doctor`
 
 use jingwei_registry::say;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jingwei_proto::time::Time;
 use jingwei_proto::wire::node::{CompareRequest, StatusRequest, StatusResponse};
+use jingwei_proto::words::{counted, entries};
 use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
@@ -24,6 +25,10 @@ use crate::store::DatasetStore;
 /// Between two looks while waiting.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long a node that does not run is waited for in silence: one that was just started is there
+/// sooner.
+const SILENCE: Duration = Duration::from_secs(1);
+
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -36,7 +41,7 @@ Exit codes: 0 all is well, 1 something is not, 3 the registry has lied, or may h
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// Wait up to so many seconds until everything is well
+    /// Wait up to so many seconds until everything is well, also for a node that is not there yet
     #[arg(
         long,
         value_name = "SECONDS",
@@ -52,7 +57,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
     print(&status);
-    problems.extend(compare(&arguments.place));
+    problems.extend(compare(&arguments.place, &status));
     problems.extend(check_files(&home));
     let alarms = alarms_in(&home.replica());
     problems.retain(|problem| !alarms.iter().any(|alarm| alarm.to_string() == *problem));
@@ -69,7 +74,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     }
     Err(Fault::new(
         Blame::Internal,
-        format!("{} found", count(problems.len())),
+        format!(
+            "{} found",
+            counted(problems.len() as u64, "problem", "problems")
+        ),
     ))
 }
 
@@ -112,7 +120,15 @@ fn report(alarms: &[Alarm], root: &str) -> Fault {
 }
 
 /// What the registry has shown to others; a split view becomes an alarm of the node.
-fn compare(place: &Place) -> Vec<String> {
+fn compare(place: &Place, status: &StatusResponse) -> Vec<String> {
+    if status
+        .agencies
+        .iter()
+        .all(|agency| !agency.stopped.is_empty())
+    {
+        say!("histories   not compared: other nodes refuse one whose agencies take no part");
+        return Vec::new();
+    }
     let compared = runtime().and_then(|runtime| {
         runtime.block_on(async {
             let mut node = connect(place).await?;
@@ -125,8 +141,8 @@ fn compare(place: &Place) -> Vec<String> {
     };
     let met = peers.iter().filter(|peer| peer.problem.is_empty()).count();
     say!(
-        "histories   {met} of {} other nodes have been shown the same log",
-        peers.len()
+        "histories   {met} of {} been shown the same log",
+        counted(peers.len() as u64, "other node has", "other nodes have")
     );
     for peer in peers.iter().filter(|peer| !peer.problem.is_empty()) {
         // Others may be down: that is no problem of this node.
@@ -135,26 +151,41 @@ fn compare(place: &Place) -> Vec<String> {
     Vec::new()
 }
 
-fn count(problems: usize) -> String {
-    if problems == 1 {
-        "1 problem".to_owned()
-    } else {
-        format!("{problems} problems")
-    }
-}
-
 async fn wait(arguments: &Arguments) -> Result<(StatusResponse, Vec<String>), Fault> {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(arguments.wait);
+    let began = Instant::now();
+    let patience = Duration::from_secs(arguments.wait);
+    let mut told = false;
     loop {
         let looked = look(&arguments.place).await;
-        let well = looked
-            .as_ref()
-            .is_ok_and(|(_, problems)| problems.is_empty());
-        if well || tokio::time::Instant::now() >= deadline {
+        let over = match &looked {
+            Ok((_, problems)) => problems.is_empty(),
+            // A directory that holds no member of a federation becomes none by waiting.
+            Err(fault) => fault.blame == Blame::WrongUse,
+        };
+        if over || began.elapsed() >= patience {
             return looked;
+        }
+        if let Err(fault) = looked
+            && !told
+            && began.elapsed() >= SILENCE
+        {
+            told = true;
+            tell(&fault, patience);
         }
         // A node that is starting has no socket yet on which it could tell when it is ready.
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Says what is waited for while there is no node to ask.
+fn tell(fault: &Fault, patience: Duration) {
+    eprintln!(
+        "{}: waiting up to {} s for it",
+        fault.message,
+        patience.as_secs()
+    );
+    if let Some(advice) = &fault.advice {
+        eprintln!("  {advice}");
     }
 }
 
@@ -166,8 +197,9 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
             problems.push(format!(
-                "the registry's log has {size} entries, and {} are verified here so far",
-                status.log_size
+                "the registry's log has {}, of which {} verified here so far",
+                entries(size),
+                counted(status.log_size, "is", "are")
             ));
             problems.extend(told);
         }
@@ -275,8 +307,8 @@ fn print(status: &StatusResponse) {
         time(status.registry_seen)
     );
     say!(
-        "log         {} entries verified, head co-signed {}",
-        status.log_size,
+        "log         {} verified, head co-signed {}",
+        entries(status.log_size),
         time(status.log_time)
     );
     for cosigner in &status.cosigners {
@@ -287,6 +319,7 @@ fn print(status: &StatusResponse) {
     }
     for agency in &status.agencies {
         let state = match (agency.enrolled, agency.announced) {
+            _ if !agency.stopped.is_empty() => agency.stopped.as_str(),
             (true, true) => "enrolled and announced",
             (true, false) => "enrolled, not announced yet",
             (false, _) => "not enrolled yet",
@@ -315,7 +348,7 @@ fn problems(status: &StatusResponse, place: &Place) -> Vec<String> {
                 shell::path(&file),
                 enroller.unwrap_or_default()
             ));
-        } else if !agency.announced {
+        } else if !agency.announced && agency.stopped.is_empty() {
             problems.push(format!(
                 "{} is not announced: others cannot find this node yet",
                 agency.id

@@ -30,8 +30,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let bytes = std::fs::read(&arguments.proposal)
-        .map_err(|error| wrong_use(format!("{}: {error}", arguments.proposal.display())))?;
+    let bytes = std::fs::read(&arguments.proposal).map_err(|error| {
+        wrong_use(format!(
+            "cannot read {}: {error}",
+            arguments.proposal.display()
+        ))
+    })?;
     let proposal = Proposal::parse(&bytes)?;
     let superior = proposal
         .id

@@ -44,7 +44,7 @@ enum What {
 struct Export {
     /// The evidence file
     file: PathBuf,
-    /// The fingerprint of the federation's root: 52 characters, with or without the dashes
+    /// The fingerprint of the federation's root: 52 letters and digits, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
     root: Digest,
     /// As Sigstore bundles, into this directory
@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
 fn export(arguments: &Export) -> Result<(), Fault> {
     let path = arguments.file.display();
     let file = File::open(&arguments.file)
-        .map_err(|error| Fault::new(Blame::Internal, format!("{path}: {error}")))?;
+        .map_err(|error| wrong_use(format!("cannot read {path}: {error}")))?;
     let report = verify(BufReader::new(file), &arguments.root).map_err(|invalid| {
         Fault::new(Blame::Unverified, format!("{path} is INVALID: {invalid}"))
     })?;

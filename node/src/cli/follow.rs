@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jingwei_proto::wire::node::{FollowRequest, FollowResponse};
+use jingwei_proto::words;
 use jingwei_registry::command::failed;
 use jingwei_registry::disk::{DirLock, Disk};
 use jingwei_registry::fault::{Blame, Fault};
@@ -44,7 +45,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     };
     say!("registry    {}", arguments.registry);
     say!("log         {}", followed.origin);
-    say!("verified    {} entries", followed.size);
+    say!("verified    {}", words::entries(followed.size));
     Ok(())
 }
 

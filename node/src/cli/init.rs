@@ -16,7 +16,7 @@ use jingwei_registry::replica::Replica;
 use jingwei_registry::source::Source;
 use jingwei_registry::{clock, say, shell};
 
-use super::join::propose_enrolment;
+use super::join::{check_profile, propose_enrolment};
 use super::{Place, runtime};
 use crate::agency::HostedAgency;
 use crate::config::Config;
@@ -108,6 +108,9 @@ fn correct(home: &Home, mut agency: HostedAgency, profile: Profile) -> Result<()
         Err(MembershipError::NotJoined(_)) => None,
         Err(error) => return Err(failed(error)),
     };
+    if let Some((_, replica)) = &joined {
+        check_profile(replica, &profile)?;
+    }
     agency.correct(home, profile).map_err(failed)?;
     say!("corrected   {}; its keys are kept", agency.id());
     for (what, old, new) in changes {

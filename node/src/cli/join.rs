@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::key::Signer;
+use jingwei_proto::state::{Authority, authority};
 use jingwei_proto::statement::parse_fingerprint;
+use jingwei_proto::words::entries;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::disk::{DirLock, Disk};
-use jingwei_registry::enrolment::{check_territory, propose};
+use jingwei_registry::enrolment::{Profile, check_territory, propose};
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::shell;
@@ -18,7 +20,7 @@ use jingwei_registry::source::{Source, SourceError};
 use super::{Place, runtime};
 use crate::agency::HostedAgency;
 use crate::home::Home;
-use crate::membership::{Membership, MembershipError};
+use crate::membership::{Candidate, Membership, MembershipError};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -26,6 +28,7 @@ Example:
   jingwei join --dir fr http://127.0.0.1:7000 --root 4QWV-3GZ6-…
 
 Compare the fingerprint with one that did not come over the same line: on paper, by telephone.
+Where an agency's territory cannot lie within its superior's, nothing is written.
 It can be run again, for instance after ‘jingwei init’ has added an agency.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -33,13 +36,16 @@ pub struct Arguments {
     /// The registry's address
     #[arg(value_name = "http://HOST:PORT")]
     registry: String,
-    /// The fingerprint of the federation's root: 52 characters in groups of four
+    /// The fingerprint of the federation's root: 52 letters and digits, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
     root: Digest,
 }
 
 fn root_digest(text: &str) -> Result<Digest, String> {
-    parse_fingerprint(text).ok_or_else(|| "a fingerprint is 52 characters A-Z and 2-7".to_owned())
+    parse_fingerprint(text).ok_or_else(|| {
+        "a fingerprint has 52 letters A-Z and digits 2-7, with or without dashes between them"
+            .to_owned()
+    })
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
@@ -59,8 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let _lock = DirLock::acquire(dir).map_err(failed)?;
     let clock = clock::system();
     let disk = Disk::new().private();
-    let membership = runtime()?
-        .block_on(Membership::join(
+    let candidate = runtime()?
+        .block_on(Candidate::read(
             &home,
             &arguments.registry,
             arguments.root,
@@ -68,6 +74,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             &disk,
         ))
         .map_err(join_fault)?;
+    let fitting = agencies
+        .iter()
+        .try_for_each(|agency| check_profile(candidate.replica(), &agency.profile));
+    if let Err(fault) = fitting {
+        candidate.give_up(&home);
+        return Err(fault);
+    }
+    let (membership, replica) = candidate.join(&home, &disk).map_err(join_fault)?;
     say!("joined      {}", membership.federation);
     if Source::new(&arguments.registry).is_ok_and(|named| named.to_string() != membership.registry)
     {
@@ -78,15 +92,30 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             shell::path(dir)
         );
     }
-    let replica = Replica::open(&home.replica(), &membership.origin, membership.root, disk)
-        .map_err(failed)?;
-    say!("log         {} entries, verified", replica.log().size());
+    say!("log         {}, verified", entries(replica.log().size()));
     for agency in &agencies {
         propose_enrolment(&home, &membership, &replica, agency, clock())?;
     }
     say!("");
     say!("Next: jingwei serve --dir {}", shell::path(dir));
     Ok(())
+}
+
+/// Refuses a territory that whoever enrols the agency could not grant: a request for it would only
+/// be refused later, by others. Where the log does not show a superior yet, nothing can be told.
+pub(super) fn check_profile(replica: &Replica, profile: &Profile) -> Result<(), Fault> {
+    let (id, index) = (&profile.id, replica.index());
+    if index.agency(id).map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    let Ok(Authority::Agency(superior)) = authority(index, id) else {
+        return Ok(());
+    };
+    check_territory(id, &profile.territory, &superior).map_err(|fault| Fault {
+        blame: Blame::WrongUse,
+        message: format!("{}; nothing was written", fault.message),
+        ..fault
+    })
 }
 
 /// Writes the request to be enrolled, unless the agency is enrolled; says what stands in its way.
@@ -102,16 +131,10 @@ pub(super) fn propose_enrolment(
         say!("enrolled    {id}");
         return Ok(());
     }
-    if let Some(superior) = id.superior() {
-        match replica.index().agency(&superior).map_err(failed)? {
-            Some(superior) => {
-                if let Err(fault) = check_territory(id, &agency.profile.territory, &superior) {
-                    say!("problem     {}", fault.message);
-                    say!("            {}", fault.advice.unwrap_or_default());
-                }
-            }
-            None => say!("problem     {superior} is not enrolled yet, and must be before {id}"),
-        }
+    if let Some(superior) = id.superior()
+        && replica.index().agency(&superior).map_err(failed)?.is_none()
+    {
+        say!("problem     {superior} is not enrolled yet, and must be before {id}");
     }
     let path = home.enrolment(id);
     let mut bytes = propose(

@@ -13,6 +13,7 @@ use jingwei_proto::wire::node::{
     PublishEnd, PublishProgress, PublishRequest, PublishStart, Published, RowsRejected,
     publish_request, publish_response,
 };
+use jingwei_proto::words::{counted, rows};
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Place;
 use super::client::{self, Client, received, with_node};
+use crate::ingest::LIST_COLUMNS;
 
 /// Bytes of the file in one message.
 const CHUNK: usize = 1024 * 1024;
@@ -32,7 +34,8 @@ Examples:
   jingwei publish parcels.parquet --dir fr --as parcels  --schema eu/parcels           --sharing conditional
 
 FILE is CSV, NDJSON, a JSON array (each may be gzipped) or Parquet. Every row is checked against the
-schema; if one row breaks it nothing is published, and FILE.rejects.csv lists what is wrong.
+schema; if one row breaks it nothing is published, and FILE.rejects.csv lists what is wrong, until
+FILE has been published.
 The same file published twice is one version.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -93,6 +96,42 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         published.bytes
     );
     say!("log entry   {}", published.index);
+    if let Some(note) = note(arguments.sharing, &published.dataset) {
+        say!("note        {note}");
+    }
+    forget(&rejects)
+}
+
+/// What its publisher may not expect of a sharing class.
+fn note(sharing: Sharing, dataset: &str) -> Option<String> {
+    let agency = dataset
+        .split_once('/')
+        .map_or(dataset, |(agency, _)| agency);
+    (sharing == Sharing::Conditional).then(|| {
+        format!(
+            "nobody but {agency} itself gets an answer yet: others need a grant, and grants cannot be given so far"
+        )
+    })
+}
+
+/// Removes the list of what was wrong with the file in an earlier attempt. Another file of that
+/// name stays: it has not the first line of ours.
+fn forget(rejects: &Path) -> Result<(), Fault> {
+    let Ok(file) = File::open(rejects) else {
+        return Ok(());
+    };
+    let ours = format!("{}\n", LIST_COLUMNS.join(","));
+    let mut first = Vec::new();
+    let read = file.take(ours.len() as u64).read_to_end(&mut first);
+    if read.is_err() || first != ours.as_bytes() {
+        return Ok(());
+    }
+    let path = rejects.display();
+    std::fs::remove_file(rejects).map_err(|error| {
+        failed(format!("cannot remove {path}: {error}"))
+            .advise("the file is published; this list is of an earlier attempt, and is over")
+    })?;
+    say!("removed     {path}, the list of an earlier attempt");
     Ok(())
 }
 
@@ -106,7 +145,8 @@ fn schema(text: &str) -> Result<Vec<u8>, Fault> {
     let path = Path::new(text);
     // A pipe will do: it is read once.
     if path.exists() && !path.is_dir() {
-        let bytes = std::fs::read(path).map_err(|error| wrong_use(format!("{text}: {error}")))?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| wrong_use(format!("cannot read {text}: {error}")))?;
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(Fault::new(
                 Blame::Malformed,
@@ -247,6 +287,8 @@ struct Rejected<'a> {
     count: u64,
     violations: u64,
     listed: u64,
+    /// At what reading ended before the end of the file; empty if it did not.
+    fault: String,
 }
 
 impl<'a> Rejected<'a> {
@@ -257,6 +299,7 @@ impl<'a> Rejected<'a> {
             count: 0,
             violations: 0,
             listed: 0,
+            fault: String::new(),
         }
     }
 
@@ -268,6 +311,7 @@ impl<'a> Rejected<'a> {
             self.count = part.count;
             self.violations = part.violations;
             self.listed = part.listed;
+            self.fault = part.fault;
             for cell in &part.first {
                 let column = if cell.column.is_empty() {
                     "the row".to_owned()
@@ -290,16 +334,14 @@ impl<'a> Rejected<'a> {
     }
 
     fn finish(self, name: &str) -> Fault {
-        let rows = if self.count == 1 {
-            "1 row breaks".to_owned()
+        let message = if self.fault.is_empty() {
+            let rows = counted(self.count, "row breaks", "rows break");
+            format!("{name}: {rows} the schema; nothing was published")
         } else {
-            format!("{} rows break", self.count)
+            let fault = &self.fault;
+            format!("{name}: {fault}; not all rows were checked, and nothing was published")
         };
-        Fault::new(
-            Blame::Malformed,
-            format!("{name}: {rows} the schema; nothing was published"),
-        )
-        .advise(self.list())
+        Fault::new(Blame::Malformed, message).advise(self.list())
     }
 
     /// Where all that is wrong can be read, or why it cannot.
@@ -307,10 +349,13 @@ impl<'a> Rejected<'a> {
         let (listed, all, path) = (self.listed, self.violations, self.path.display());
         if listed == 0 {
             format!(
-                "of the {all} violations only the first could be shown: they could not be listed, the node's disk refused the file; free it and publish again"
+                "only the first could be shown of {}: they could not be listed, the node's disk refused the file; free it and publish again",
+                counted(all, "violation", "violations")
             )
         } else if listed < all {
             format!("the first {listed} of {all} violations stand in {path}")
+        } else if !self.fault.is_empty() {
+            format!("what was found stands in {path}")
         } else {
             format!("all that is wrong stands in {path}")
         }
@@ -332,7 +377,7 @@ fn bar(bytes: u64, quiet: bool) -> ProgressBar {
 fn show(bar: &ProgressBar, progress: &PublishProgress) {
     bar.set_length(progress.bytes_total);
     bar.set_position(progress.bytes_read);
-    bar.set_message(format!("{} rows valid", progress.rows));
+    bar.set_message(format!("{} valid", rows(progress.rows)));
 }
 
 #[cfg(test)]
@@ -366,6 +411,35 @@ mod tests {
         assert!(
             refused.contains("could not be listed") && !file,
             "{refused}"
+        );
+    }
+
+    #[test]
+    fn who_shares_conditionally_is_told_that_nobody_has_a_grant() {
+        let told = note(Sharing::Conditional, "aa.x/places").unwrap();
+        assert!(
+            told.contains("nobody but aa.x itself") && told.contains("a grant"),
+            "{told}"
+        );
+        for sharing in [Sharing::Public, Sharing::Unconditional, Sharing::Withheld] {
+            assert_eq!(note(sharing, "aa.x/places"), None);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_told_first() {
+        let mut rejected = Rejected::new(Path::new("never-written"));
+        let part = RowsRejected {
+            count: 2,
+            violations: 2,
+            fault: "line 3: a quotation mark".to_owned(),
+            ..RowsRejected::default()
+        };
+        rejected.take(part).unwrap();
+        let told = rejected.finish("a.csv").to_string();
+        assert!(
+            told.starts_with("a.csv: line 3: a quotation mark; not all rows"),
+            "{told}"
         );
     }
 }

@@ -31,7 +31,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let schema = std::fs::read(&arguments.file)
-        .map_err(|error| wrong_use(format!("{}: {error}", arguments.file.display())))?;
+        .map_err(|error| wrong_use(format!("cannot read {}: {error}", arguments.file.display())))?;
     let request = EnterSchemaRequest {
         agency: arguments.agency.clone(),
         name: arguments.name.clone(),

@@ -9,6 +9,7 @@ use indicatif::ProgressBar;
 use jingwei_proto::wire::node::{
     Exports, SqlDone, SqlRequest, SqlResponse, SqlStart, sql_request, sql_response,
 };
+use jingwei_proto::words;
 use jingwei_registry::command::{at_least_one, failed, wrong_use};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::mpsc;
@@ -232,17 +233,13 @@ fn spinner(arguments: &Arguments) -> ProgressBar {
 
 /// Who answered, and how long it took.
 fn tell(done: &SqlDone, saved: Option<&Path>) {
-    let rows = if done.rows == 1 {
-        "1 row".to_owned()
-    } else {
-        format!("{} rows", done.rows)
-    };
+    let rows = words::rows(done.rows);
     eprintln!("{rows} in {}", milliseconds(done.micros));
     for exchange in &done.exchanges {
         eprintln!(
-            "  {} answered with {} rows in {}",
+            "  {} answered with {} in {}",
             exchange.version,
-            exchange.rows,
+            words::rows(exchange.rows),
             milliseconds(exchange.micros)
         );
     }

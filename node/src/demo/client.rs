@@ -89,7 +89,7 @@ impl Client {
                     });
                     return Err(Fault::new(
                         Blame::Malformed,
-                        format!("{} rows break the schema{first}", rows.count),
+                        format!("rows that break the schema: {}{first}", rows.count),
                     ));
                 }
                 _ => {}

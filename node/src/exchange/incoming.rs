@@ -11,6 +11,7 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightData;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::AnswerDigest;
+use jingwei_proto::words;
 use jingwei_registry::fault::{Blame, Fault};
 use tonic_prost::prost::Message as _;
 
@@ -49,7 +50,8 @@ impl Room {
         self.empty += usize::from(rows == 0);
         if let Some(asked) = self.asked.filter(|asked| self.rows > *asked) {
             return lie(format!(
-                "it sent more than the {asked} rows that were asked for"
+                "it sent more than the {} asked for",
+                words::rows(asked)
             ));
         }
         if self.empty > EMPTY {

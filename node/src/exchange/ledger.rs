@@ -14,6 +14,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::{AnswerDigest, Outcome, Predicate, Receipt, Statement};
 use jingwei_proto::time::Time;
+use jingwei_proto::words::counted;
 use jingwei_registry::fault::{Blame, Fault};
 
 use crate::config::ExchangeLimits;
@@ -78,23 +79,28 @@ impl Ledger {
         now: Time,
     ) -> Result<Place, Fault> {
         let overloaded = |reason: String| Fault::new(Blame::Overloaded, reason);
+        let answers = |number: usize| {
+            let (one, more) = (
+                format!("answer to {requester} is"),
+                format!("answers to {requester} are"),
+            );
+            counted(number as u64, &one, &more)
+        };
         let mut requesters = self.lock();
         let account = requesters.entry(requester.clone()).or_default();
         account.forget(now);
         let waiting = account.waiting.len();
         if waiting >= limits.unacknowledged {
             return Err(
-                overloaded(format!("{waiting} answers to {requester} are not acknowledged"))
+                overloaded(format!("{} not acknowledged", answers(waiting)))
                     .advise("acknowledge them first; those that were broken off are forgotten after ten minutes")
                     .retry_after(Duration::from_secs(10)),
             );
         }
         let running = account.running;
         if running >= limits.concurrent {
-            return Err(
-                overloaded(format!("{running} answers to {requester} are under way"))
-                    .retry_after(Duration::from_secs(1)),
-            );
+            return Err(overloaded(format!("{} under way", answers(running)))
+                .retry_after(Duration::from_secs(1)));
         }
         if !account.take_token(limits.rate) {
             let rate = limits.rate;

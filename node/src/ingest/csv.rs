@@ -1,7 +1,8 @@
 //! CSV: the header, and the rows of a block.
 
 use ::csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder, StringRecord};
-use jingwei_schemas::{Cell, TableSchema};
+use jingwei_proto::words::counted;
+use jingwei_schemas::{Cell, TableSchema, Violation};
 
 use super::error::{Place, SourceFault};
 use super::frame::Block;
@@ -83,11 +84,8 @@ impl Header {
             }
             let start = row_start(&block.bytes, record.as_byte_record());
             if record.len() != self.columns.len() {
-                return Err(SourceFault::Ragged {
-                    line: lines.at(start),
-                    found: record.len(),
-                    expected: self.columns.len(),
-                });
+                rows.unreadable(Place::Line(lines.at(start)), self.ragged(&record));
+                continue;
             }
             let mut violations = Vec::new();
             let mut cells = vec![Cell::Absent; schema.columns().len()];
@@ -98,6 +96,24 @@ impl Header {
                 }
             }
             rows.row(&cells, violations, || Place::Line(lines.at(start)));
+        }
+    }
+
+    /// A row with more or fewer cells than the header. Where rows end is certain, so that the
+    /// others can be read all the same.
+    fn ragged(&self, record: &StringRecord) -> Violation {
+        let delimiter = char::from(self.delimiter).to_string();
+        let cells: Vec<&str> = record.iter().collect();
+        let message = format!(
+            "{} where the header names {}",
+            counted(cells.len() as u64, "cell", "cells"),
+            counted(self.columns.len() as u64, "column", "columns")
+        );
+        Violation {
+            column: None,
+            value: cells.join(&delimiter).chars().take(80).collect(),
+            rule: "one cell for each column".to_owned(),
+            message,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use jingwei_proto::words::counted;
 use jingwei_schemas::{ColumnKind, HeaderError, Violation};
 
 /// Where in a source a row stands, counted from 1.
@@ -73,15 +74,27 @@ pub struct Invalid {
     pub rejects_file: Option<PathBuf>,
     /// How many that file lists: fewer than `count` only beyond its cap.
     pub listed: u64,
+    /// At what reading ended, where it did not come to the end of the source; the last in the
+    /// list.
+    pub fault: Option<SourceFault>,
 }
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: rows that break the schema: {}, in {} places; nothing was published",
-            self.file, self.rows, self.count
-        )?;
+        match &self.fault {
+            Some(fault) => write!(
+                f,
+                "{}: {fault}; not all rows were checked, and nothing was published",
+                self.file
+            ),
+            None => write!(
+                f,
+                "{}: rows that break the schema: {}, in {}; nothing was published",
+                self.file,
+                self.rows,
+                counted(self.count, "place", "places")
+            ),
+        }?;
         match &self.rejects_file {
             Some(path) if self.listed < self.count => {
                 write!(
@@ -170,21 +183,13 @@ pub enum SourceFault {
         /// The column, where it is known.
         column: Option<String>,
     },
-    /// A CSV row with more or fewer cells than the header.
-    #[error("line {line}: {found} cells where the header names {expected} columns")]
-    Ragged {
-        /// The line on which the row begins.
-        line: u64,
-        /// Cells of the row.
-        found: usize,
-        /// Columns of the header.
-        expected: usize,
-    },
     /// CSV quotation marks or line ends outside of RFC 4180.
     #[error("line {line}: {fault}")]
     Quotes {
         /// The line on which the fault was seen, or on which an unclosed cell begins.
         line: u64,
+        /// That line up to there, of a long one the end.
+        text: String,
         /// What is wrong and how it is written.
         fault: &'static str,
     },
@@ -219,6 +224,40 @@ pub enum SourceFault {
     /// The file is not what it was when reading began.
     #[error("the file changed while it was read; publish it again when nothing writes to it")]
     Changed,
+}
+
+impl SourceFault {
+    /// The fault as a reject, where it has a place in the source.
+    pub fn reject(&self) -> Option<Reject> {
+        let (place, column, value, rule) = match self {
+            SourceFault::RowTooLong { place, limit } => {
+                (*place, None, "", format!("at most {limit} bytes in a row"))
+            }
+            SourceFault::NotUtf8 { place, column } => {
+                (*place, column.clone(), "", "UTF-8".to_owned())
+            }
+            SourceFault::Quotes { line, text, .. } => (
+                Place::Line(*line),
+                None,
+                text.as_str(),
+                "RFC 4180".to_owned(),
+            ),
+            SourceFault::Json { place, .. } => (*place, None, "", "JSON".to_owned()),
+            _ => return None,
+        };
+        let told = self.to_string();
+        let where_it_is = format!("{place}{}: ", in_column(&column));
+        let message = told.strip_prefix(&where_it_is).unwrap_or(&told).to_owned();
+        Some(Reject {
+            place,
+            violation: Violation {
+                column,
+                value: value.to_owned(),
+                rule,
+                message,
+            },
+        })
+    }
 }
 
 fn in_column(column: &Option<String>) -> String {

@@ -72,8 +72,8 @@ pub(super) trait Cut: Send {
         Place::Line(line)
     }
 
-    /// The error for a fault that was seen on `line`.
-    fn fault(&self, line: u64, message: &'static str) -> SourceFault;
+    /// The error for a fault that was seen on `line`, after `text` of that line.
+    fn fault(&self, line: u64, text: &[u8], message: &'static str) -> SourceFault;
 }
 
 /// What a scan found.
@@ -202,8 +202,13 @@ impl<C: Cut> Frames<C> {
     }
 
     fn blame(&self, fault: Fault) -> FrameError {
-        let line = self.line + newlines(&self.buffer[..fault.at]);
-        FrameError::Fault(self.cut.fault(line, fault.message))
+        let before = &self.buffer[..fault.at];
+        let line = self.line + newlines(before);
+        let start = before.iter().rposition(|byte| *byte == b'\n');
+        let start = start.map_or(0, |end| end + 1);
+        let end = self.buffer.len().min(fault.at + 1);
+        let text = &self.buffer[start..end];
+        FrameError::Fault(self.cut.fault(line, text, fault.message))
     }
 }
 
@@ -235,7 +240,7 @@ impl Cut for LineCut {
         Ok(())
     }
 
-    fn fault(&self, line: u64, message: &'static str) -> SourceFault {
+    fn fault(&self, line: u64, _text: &[u8], message: &'static str) -> SourceFault {
         SourceFault::Json {
             place: Place::Line(line),
             message: message.to_owned(),

@@ -124,7 +124,7 @@ impl Cut for ArrayCut {
         }
     }
 
-    fn fault(&self, line: u64, message: &'static str) -> SourceFault {
+    fn fault(&self, line: u64, _text: &[u8], message: &'static str) -> SourceFault {
         let number = self.taken + self.elements.len() as u64 + 1;
         SourceFault::Json {
             place: Place::Element { number, line },

@@ -120,11 +120,25 @@ impl Cut for CsvCut {
         Vec::new()
     }
 
-    fn fault(&self, line: u64, message: &'static str) -> SourceFault {
+    fn fault(&self, line: u64, text: &[u8], message: &'static str) -> SourceFault {
         SourceFault::Quotes {
             line,
+            text: last_of(text),
             fault: message,
         }
+    }
+}
+
+/// The end of a text, as long as a report repeats values.
+fn last_of(text: &[u8]) -> String {
+    const CHARACTERS: usize = 80;
+    let text = String::from_utf8_lossy(text);
+    let cut = text.chars().count().saturating_sub(CHARACTERS);
+    match cut {
+        0 => text.into_owned(),
+        _ => std::iter::once('…')
+            .chain(text.chars().skip(cut + 1))
+            .collect(),
     }
 }
 
@@ -133,7 +147,7 @@ mod tests {
     use super::*;
     use crate::ingest::frame::tests::blocks;
 
-    fn fault(text: &'static [u8]) -> (u64, &'static str) {
+    fn fault(text: &'static [u8]) -> (u64, &'static str, String) {
         // Whether the fault is seen must not depend on where the reads fall.
         let faults: Vec<_> = [12, 13, 17, 1000]
             .map(|limit| blocks(text, CsvCut::new(b','), limit).unwrap_err())
@@ -142,9 +156,9 @@ mod tests {
             faults.windows(2).all(|pair| pair[0] == pair[1]),
             "{faults:?}"
         );
-        match faults[0] {
-            SourceFault::Quotes { line, fault } => (line, fault),
-            ref other => panic!("{other}"),
+        match &faults[0] {
+            SourceFault::Quotes { line, text, fault } => (*line, *fault, text.clone()),
+            other => panic!("{other}"),
         }
     }
 
@@ -163,9 +177,21 @@ mod tests {
 
     #[test]
     fn broken_quotes_are_found() {
-        assert_eq!(fault(b"a,b\n1,x\"y\n"), (2, STRAY));
-        assert_eq!(fault(b"a,b\n1,\"x\"y\n"), (2, AFTER));
-        assert_eq!(fault(b"a,b\n1,x\n2,\"x\n"), (3, OPEN));
-        assert_eq!(fault(b"a,b\r1,x\r"), (1, RETURN));
+        for (text, line, wrong, before) in [
+            (&b"a,b\n1,x\"y\n"[..], 2, STRAY, "1,x\""),
+            (b"a,b\n1,\"x\"y\n", 2, AFTER, "1,\"x\"y"),
+            (b"a,b\n1,x\n2,\"x\n", 3, OPEN, "2,\""),
+            (b"a,b\r1,x\r", 1, RETURN, "a,b\r1"),
+        ] {
+            assert_eq!(fault(text), (line, wrong, before.to_owned()));
+        }
+    }
+
+    #[test]
+    fn of_a_long_line_the_end_is_told() {
+        assert_eq!(last_of("é".repeat(80).as_bytes()), "é".repeat(80));
+        let long = last_of(format!("{}\"", "é".repeat(80)).as_bytes());
+        assert!(long.starts_with('…') && long.ends_with("é\""), "{long}");
+        assert_eq!(long.chars().count(), 80);
     }
 }

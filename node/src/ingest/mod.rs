@@ -13,7 +13,8 @@
 //!
 //! It is all or nothing. The file under way has no name and vanishes when dropped; rows that
 //! break the schema are collected to the end of the source, so that a publisher sees all of
-//! them at once.
+//! them at once. A fault that makes the rest unreadable, such as a quotation mark that is never
+//! closed, is the last in that list.
 //!
 //! What a missing value is: an empty cell or one of the schema's `x-missing` texts in CSV, an
 //! absent member in JSON, a null in Parquet, and in JSON also a `null` where the schema does not
@@ -37,7 +38,7 @@ mod write;
 pub use columns::{arrow_schema, arrow_type};
 pub use error::{IngestError, Invalid, Place, Reject, SourceFault};
 pub use pipeline::{Progress, Target, ingest};
-pub use rejects::{LISTED, SHOWN};
+pub use rejects::{LIST_COLUMNS, LISTED, SHOWN};
 pub use source::{Format, Limits, Source};
 pub use spool::{Sameness, Spool, SpoolError, Spooled};
 pub use write::{SALT_KEY, Written};

@@ -52,7 +52,8 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// Sorted by blame, see [`IngestError`]; the first one in the order of the source. A fault that
-/// makes the rest unreadable hides the rejects before it.
+/// makes the rest unreadable is the last of the rejects; one without a place in the source hides
+/// them.
 pub fn ingest(
     source: &Source,
     schema: &TableSchema,
@@ -60,9 +61,13 @@ pub fn ingest(
     progress: &dyn Fn(Progress),
     cancelled: &AtomicBool,
 ) -> Result<Written, IngestError> {
-    let (reader, parser) = open(source, schema)?;
+    let rejects = Rejects::new(target.disk, target.rejects, LISTED);
+    let (reader, parser) = match open(source, schema) {
+        Ok(opened) => opened,
+        Err(error) => return Err(ended(rejects, error)),
+    };
     let gather = Gather {
-        rejects: Rejects::new(target.disk, target.rejects, LISTED),
+        rejects,
         file: Some(begin(schema, target)?),
         source,
         rows: 0,
@@ -126,7 +131,11 @@ enum Job {
     Failed(IngestError),
 }
 
-type Checked = Result<Rows, IngestError>;
+/// What became of a piece: the rows in it, and why reading ended within it.
+struct Checked {
+    rows: Rows,
+    end: Option<IngestError>,
+}
 
 fn open(source: &Source, schema: &TableSchema) -> Result<(Reader, Parser), IngestError> {
     let limit = source.limits().row;
@@ -248,7 +257,7 @@ fn check(
     schema: &TableSchema,
     source: &Source,
     jobs: &Receiver<Job>,
-    results: &SyncSender<Checked>,
+    results: &SyncSender<Result<Checked, IngestError>>,
 ) {
     let mut rows = RowChecker::new(schema);
     for job in jobs {
@@ -270,9 +279,23 @@ fn check(
                 "a batch without Parquet columns".to_owned(),
             )),
         };
-        if results.send(read.and_then(|()| rows.take())).is_err() {
+        let end = read.err();
+        let checked = rows.take().map(|rows| Checked { rows, end });
+        if results.send(checked).is_err() {
             return;
         }
+    }
+}
+
+/// The error at which reading ended, with the rejects before it: in their list, if it has a place
+/// in the source.
+fn ended(mut rejects: Rejects<'_>, error: IngestError) -> IngestError {
+    match error {
+        IngestError::Source { file, fault } if fault.reject().is_some() => {
+            rejects.end(fault);
+            IngestError::Invalid(Box::new(rejects.finish(&file)))
+        }
+        other => other,
     }
 }
 
@@ -288,12 +311,19 @@ struct Gather<'a> {
 }
 
 impl Gather<'_> {
-    fn run(mut self, outputs: Vec<Receiver<Checked>>) -> Result<Written, IngestError> {
+    fn run(
+        mut self,
+        outputs: Vec<Receiver<Result<Checked, IngestError>>>,
+    ) -> Result<Written, IngestError> {
         let read: Arc<AtomicU64> = self.source.bytes_read();
         // Jobs were dealt in turn: the first checker without a result had no further job.
         for output in outputs.iter().cycle() {
             let Ok(checked) = output.recv() else { break };
-            self.take(checked?)?;
+            let Checked { rows, end } = checked?;
+            self.take(rows)?;
+            if let Some(error) = end {
+                return Err(ended(self.rejects, error));
+            }
             (self.progress)(Progress {
                 rows: self.rows,
                 bytes_read: read.load(Ordering::Relaxed).min(self.source.bytes_total()),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jingwei_registry::disk::{Disk, StagedFile};
 
-use super::error::{Invalid, Reject};
+use super::error::{Invalid, Reject, SourceFault};
 
 /// How many rejects a person is shown.
 pub const SHOWN: usize = 20;
@@ -13,6 +13,9 @@ pub const SHOWN: usize = 20;
 /// How many rejects the file lists. Beyond a million the fault is in the schema or the whole
 /// file, and the list should not fill the disk.
 pub const LISTED: u64 = 1_000_000;
+
+/// The first line of every list, by which one is told from another file.
+pub const LIST_COLUMNS: [&str; 5] = ["line", "column", "value", "rule", "message"];
 
 /// Collects rejects; writes nothing, and makes no file, until there is one.
 pub(super) struct Rejects<'a> {
@@ -24,6 +27,7 @@ pub(super) struct Rejects<'a> {
     rows: u64,
     listed: u64,
     first: Vec<Reject>,
+    fault: Option<SourceFault>,
 }
 
 enum File {
@@ -45,6 +49,7 @@ impl<'a> Rejects<'a> {
             rows: 0,
             listed: 0,
             first: Vec::new(),
+            fault: None,
         }
     }
 
@@ -57,13 +62,26 @@ impl<'a> Rejects<'a> {
     pub fn add(&mut self, rejects: Vec<Reject>, rows: u64) {
         self.rows += rows;
         for reject in rejects {
-            self.count += 1;
-            if self.listed < self.cap && self.list(&reject).is_err() {
-                self.file = File::Failed;
-            }
+            self.note(&reject);
             if self.first.len() < SHOWN {
                 self.first.push(reject);
             }
+        }
+    }
+
+    /// Takes in the fault at which reading ended. It is told as such, and not among the first.
+    pub fn end(&mut self, fault: SourceFault) {
+        if let Some(reject) = fault.reject() {
+            self.rows += 1;
+            self.note(&reject);
+        }
+        self.fault = Some(fault);
+    }
+
+    fn note(&mut self, reject: &Reject) {
+        self.count += 1;
+        if self.listed < self.cap && self.list(reject).is_err() {
+            self.file = File::Failed;
         }
     }
 
@@ -82,6 +100,7 @@ impl<'a> Rejects<'a> {
                 0
             },
             rejects_file,
+            fault: self.fault,
         }
     }
 
@@ -89,7 +108,7 @@ impl<'a> Rejects<'a> {
         if matches!(self.file, File::None) {
             let directory = self.path.parent().unwrap_or(Path::new("."));
             let mut writer = ::csv::Writer::from_writer(self.disk.stage(directory)?);
-            writer.write_record(["line", "column", "value", "rule", "message"])?;
+            writer.write_record(LIST_COLUMNS)?;
             self.file = File::Open(Box::new(writer));
         }
         let File::Open(writer) = &mut self.file else {

@@ -77,6 +77,13 @@ impl<'s> RowChecker<'s> {
         }
     }
 
+    /// Takes in a row whose cells are not known.
+    pub fn unreadable(&mut self, place: Place, violation: Violation) {
+        self.text_bytes.push(0);
+        self.rejected += 1;
+        self.rejects.push(Reject { place, violation });
+    }
+
     /// The rows so far; the checker is empty again.
     pub fn take(&mut self) -> Result<Rows, IngestError> {
         let batch = if self.rejects.is_empty() {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jingwei_proto::digest::Digest;
+use jingwei_proto::words;
 use jingwei_registry::log::{Items, LogReader};
 
 use super::JournalError;
@@ -150,8 +151,9 @@ impl Records {
         }
         if self.next < self.size {
             let reason = format!(
-                "the log has {} entries, the records end at {}",
-                self.size, self.next
+                "the log has {}, the records end at {}",
+                words::entries(self.size),
+                self.next
             );
             return Err(JournalError::corrupt(&records_dir(&self.dir), reason));
         }

@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use jingwei_proto::digest::Digest;
+use jingwei_proto::words;
 use jingwei_registry::disk::{Appender, Disk};
 use jingwei_registry::log::{Log, LogReader};
 
@@ -134,8 +135,8 @@ fn read_back(
     let next = firsts.last().copied().unwrap_or(0) + tail.len() as u64;
     if log.size() > next {
         let reason = format!(
-            "the log has {} entries, the records end at {next}",
-            log.size()
+            "the log has {}, the records end at {next}",
+            words::entries(log.size())
         );
         return Err(JournalError::corrupt(&records_dir(dir), reason));
     }

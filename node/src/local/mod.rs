@@ -140,8 +140,8 @@ impl Node {
             alarms.contains(problem) || standing_alarms.iter().any(same)
         };
         let problem = standing.problem.filter(|problem| !told(problem));
-        alarms.extend(self.contested());
         alarms.extend(self.key_alarms());
+        alarms.extend(self.contested());
         StatusResponse {
             federation: self.membership.federation.to_string(),
             root_fingerprint: fingerprint(&self.membership.root),
@@ -205,6 +205,9 @@ impl Node {
             level,
             territory,
             announced: self.is_announced(agency),
+            stopped: record
+                .and_then(|record| self.stopped(&record))
+                .map_or_else(String::new, |stopped| stopped.to_string()),
         }
     }
 

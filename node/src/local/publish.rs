@@ -232,6 +232,10 @@ async fn send_rejects(invalid: &Invalid, sender: &Sender) -> Result<(), Fault> {
         rejects: Vec::new(),
         violations: invalid.count,
         listed: invalid.listed,
+        fault: invalid
+            .fault
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
     };
     let unreadable = |error: std::io::Error| {
         Fault::new(
@@ -292,6 +296,7 @@ mod tests {
             first: Vec::new(),
             rejects_file,
             listed,
+            fault: None,
         };
         let capped = sent(&invalid(Some(path), 3)).await;
         assert_eq!(

@@ -10,6 +10,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::{Stream, StreamExt};
+use jingwei_proto::words::rows;
 use tokio::time::{Instant, Sleep};
 
 use super::seats::Seat;
@@ -59,7 +60,10 @@ pub enum Exceeded {
     #[error("it was not done within {0:?}; ask for less, or raise the time limit")]
     Time(Duration),
     /// More rows than [`Limits::rows`].
-    #[error("the answer has more than {0} rows; add a WHERE or a LIMIT, or raise the row limit")]
+    #[error(
+        "the answer has more than {}; add a WHERE or a LIMIT, or raise the row limit",
+        rows(*.0)
+    )]
     Rows(u64),
     /// More bytes than [`Limits::bytes`].
     #[error("the answer has more than {0} bytes; ask for fewer columns or rows")]

@@ -34,13 +34,21 @@ pub enum ArchiveError {
     #[error("cannot read the file: {0}")]
     Io(#[from] io::Error),
     /// The bytes differ from what the archive of these members would be.
-    #[error("not an archive in the one accepted form: {what} at byte {at}")]
+    #[error("not an archive in the one accepted form{}: {what}", place(*at))]
     Form {
         /// What is wrong.
         what: &'static str,
         /// Where.
         at: u64,
     },
+}
+
+/// Of a file that is wrong from its beginning no place is told.
+fn place(at: u64) -> String {
+    match at {
+        0 => String::new(),
+        at => format!(", at byte {at}"),
+    }
 }
 
 /// The header block of a member.
@@ -304,6 +312,9 @@ mod tests {
         let mut compressed = sample();
         compressed[..2].copy_from_slice(&[0x1f, 0x8b]);
         assert!(told(&compressed).contains("compressed"));
+        assert!(!told(&compressed).contains("at byte"));
+        let cut = &sample()[..BLOCK + 1];
+        assert!(told(cut).contains(", at byte 512: "), "{}", told(cut));
     }
 
     #[test]

@@ -3,18 +3,19 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{Report, verify};
 use crate::digest::Digest;
 use crate::misbehaviour::{CLAIM, Misbehaviour, Verdict};
 use crate::statement::{fingerprint, parse_fingerprint};
+use crate::words::{counted, entries, rows};
 
 /// Examples and exit codes, for `--help`.
 pub const HELP: &str = "\
 Examples:
-  jingwei-verify answer.evidence --root 4QWV-3GZ6-…        (52 characters, as the root's keepers gave them)
+  jingwei-verify answer.evidence --root 4QWV-3GZ6-…        (as the root's keepers gave it)
   jingwei-verify answer.evidence --root 4QWV-3GZ6-… --export answer.csv
   jingwei-verify two-histories.misbehaviour --root 4QWV-3GZ6-…   (a registry that lied)
 
@@ -22,10 +23,11 @@ The file is a plain tar archive: ‘tar tf answer.evidence’ lists it, and ever
 the .arrows files in it. Its bytes count: unpacked and packed again, it is no longer evidence.
 Nothing is fetched from anywhere.
 
-Exit codes: 0 valid, or misbehaviour proved; 1 the file cannot be read, 2 wrong use, 3 invalid, or
-nothing proved.";
+Exit codes: 0 valid, or misbehaviour proved; 1 the verdict cannot be printed, 2 wrong use, such as a
+file that is not there, 3 invalid, or nothing proved.";
 
 const INVALID: u8 = 3;
+const WRONG_USE: u8 = 2;
 const FAILED: u8 = 1;
 
 /// What to verify, and against what.
@@ -33,7 +35,7 @@ const FAILED: u8 = 1;
 pub struct Arguments {
     /// The evidence file, or the proof of misbehaviour
     pub file: PathBuf,
-    /// The fingerprint of the federation's root: 52 characters, with or without the dashes
+    /// The fingerprint of the federation's root: 52 letters and digits, with or without the dashes
     #[arg(long, value_name = "FINGERPRINT", value_parser = root_digest)]
     pub root: Digest,
     /// A file that the answer was exported to; it must be one that the evidence names
@@ -47,7 +49,7 @@ pub struct Arguments {
 /// Reads the fingerprint that a person typed.
 pub fn root_digest(text: &str) -> Result<Digest, String> {
     parse_fingerprint(text).ok_or_else(|| {
-        "a fingerprint is 52 characters A-Z and 2-7, as the root's keepers gave it".to_owned()
+        "a fingerprint has 52 letters A-Z and digits 2-7, with or without dashes between them, as the root's keepers gave it".to_owned()
     })
 }
 
@@ -55,17 +57,15 @@ pub fn root_digest(text: &str) -> Result<Digest, String> {
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     let file = match File::open(&arguments.file) {
         Ok(file) => file,
-        Err(error) => {
-            eprintln!("error: {}: {error}", arguments.file.display());
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return unreadable(&arguments.file, &error),
     };
     let mut file = BufReader::new(file);
-    let accuses = file.fill_buf().is_ok_and(|start| {
-        start
+    let accuses = match file.fill_buf() {
+        Ok(start) => start
             .strip_prefix(CLAIM.as_bytes())
-            .is_some_and(|rest| rest.first() == Some(&0))
-    });
+            .is_some_and(|rest| rest.first() == Some(&0)),
+        Err(error) => return unreadable(&arguments.file, &error),
+    };
     if accuses {
         return confirm(file, arguments, out).unwrap_or(ExitCode::from(FAILED));
     }
@@ -73,10 +73,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     for path in &arguments.export {
         match File::open(path).and_then(Digest::of_reader) {
             Ok(digest) => exports.push((path, digest)),
-            Err(error) => {
-                eprintln!("error: {}: {error}", path.display());
-                return ExitCode::from(FAILED);
-            }
+            Err(error) => return unreadable(path, &error),
         }
     }
     let verdict = verify(file, &arguments.root)
@@ -93,6 +90,12 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> ExitCode {
     };
     // Who closes the pipe early has seen the verdict or does not want it.
     printed.unwrap_or(ExitCode::from(FAILED))
+}
+
+/// A file that was named and cannot be read: nothing is said about what it holds.
+fn unreadable(path: &Path, error: &std::io::Error) -> ExitCode {
+    eprintln!("error: cannot read {}: {error}", path.display());
+    ExitCode::from(WRONG_USE)
 }
 
 /// Confirms a proof of misbehaviour, or says why it is none.
@@ -157,12 +160,12 @@ pub fn printable(text: &str) -> String {
 }
 
 fn print_valid(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
-    let count = report.exchanges.len();
-    let answers = if count == 1 { "answer" } else { "answers" };
     writeln!(
         out,
-        "VALID: {} asked, {count} {answers} from others, {} rows",
-        report.asker, report.answer.rows
+        "VALID: {} asked, {} from others, {}",
+        report.asker,
+        counted(report.exchanges.len() as u64, "answer", "answers"),
+        rows(report.answer.rows)
     )
 }
 
@@ -171,8 +174,9 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
     writeln!(out, "  root        {}", fingerprint(root))?;
     writeln!(
         out,
-        "  log         {} entries, head co-signed {}",
-        report.checkpoint.size, report.log_time
+        "  log         {}, head co-signed {}",
+        entries(report.checkpoint.size),
+        report.log_time
     )?;
     for (name, time) in &report.cosigners {
         writeln!(out, "  witness     {} at {time}", printable(name))?;
@@ -198,8 +202,9 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
     writeln!(out, "  question    {}", printable(&report.sql))?;
     writeln!(
         out,
-        "  table       {} rows, SHA-256 {}",
-        report.answer.rows, report.answer.digest
+        "  table       {}, SHA-256 {}",
+        rows(report.answer.rows),
+        report.answer.digest
     )?;
     for exchange in &report.exchanges {
         writeln!(
@@ -216,8 +221,9 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
         }
         writeln!(
             out,
-            "    answer    {} rows, SHA-256 {}, acknowledged",
-            exchange.answer.rows, exchange.answer.digest
+            "    answer    {}, SHA-256 {}, acknowledged",
+            rows(exchange.answer.rows),
+            exchange.answer.digest
         )?;
     }
     for (format, digest) in &report.exports {

@@ -19,6 +19,7 @@ use crate::snapshot::Tree;
 use crate::state::{self, ApplyError, RootRecord, keys};
 use crate::statement::{Predicate, Snapshot, Statement};
 use crate::tlog_proof::TlogProof;
+use crate::words::entries;
 
 /// Who lied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,21 +280,22 @@ impl Judge {
             return not_proved("the newer checkpoint continues the older one: there is no lie");
         }
         let lie = if older.size == newer.size {
-            format!("it signed two different logs of {} entries", older.size)
+            format!("it signed two different logs of {}", entries(older.size))
         } else {
             format!(
-                "it signed a log of {} entries, and one of {} entries that does not continue it",
-                older.size, newer.size
+                "it signed a log of {}, and one of {} that does not continue it",
+                entries(older.size),
+                entries(newer.size)
             )
         };
         let details = vec![
             (
                 "signed",
-                format!("{} entries, root {}", older.size, older.root),
+                format!("{}, root {}", entries(older.size), older.root),
             ),
             (
                 "and signed",
-                format!("{} entries, root {}", newer.size, newer.root),
+                format!("{}, root {}", entries(newer.size), newer.root),
             ),
             (
                 "of which",
@@ -332,12 +334,13 @@ impl Judge {
                     key: key.public().clone(),
                 },
                 lie: format!(
-                    "it dated a log of {} entries after it had dated one of {}",
-                    small.size, large.size
+                    "it dated a log of {} after it had dated one of {}",
+                    entries(small.size),
+                    large.size
                 ),
                 details: vec![
-                    ("dated", format!("{} entries at {first}", large.size)),
-                    ("and dated", format!("{} entries at {then}", small.size)),
+                    ("dated", format!("{} at {first}", entries(large.size))),
+                    ("and dated", format!("{} at {then}", entries(small.size))),
                 ],
             });
         }

@@ -1,6 +1,7 @@
 //! The root document: what starts a federation, and each later version of it.
 
 use super::*;
+use crate::words::entries;
 
 impl<L: Lookup> Entry<'_, L> {
     pub(super) fn root(
@@ -51,8 +52,9 @@ impl<L: Lookup> Entry<'_, L> {
                 before.origin, current.registry.origin
             )),
             Some(before) if before.size != self.index => refuse(format!(
-                "it continues {} entries, and stands after {}",
-                before.size, self.index
+                "it continues {}, and stands after {}",
+                entries(before.size),
+                self.index
             )),
             _ => Ok(()),
         }

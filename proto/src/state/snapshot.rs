@@ -5,6 +5,7 @@
 
 use super::agency::{changed, recoveries};
 use super::*;
+use crate::words::entries;
 
 impl<L: Lookup> Entry<'_, L> {
     pub(super) fn snapshot(
@@ -24,8 +25,9 @@ impl<L: Lookup> Entry<'_, L> {
         }
         if body.size != self.index {
             let reason = format!(
-                "it is of {} entries, and stands after {}",
-                body.size, self.index
+                "it is of {}, and stands after {}",
+                entries(body.size),
+                self.index
             );
             return Err(reject(Blame::Stale, reason).into());
         }

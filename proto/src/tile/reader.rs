@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use super::{TileError, TilePath, location, parse_hashes};
 use crate::digest::Digest;
 use crate::merkle::{Edge, HashReader, empty_root};
+use crate::words::entries;
 
 /// How many tiles a [`TileReader`] keeps: more than any one proof reads (two for each of eight
 /// levels), in half a mebibyte.
@@ -39,7 +40,7 @@ pub enum TileReadError<E> {
         error: TileError,
     },
     /// The log of this size has no such complete subtree.
-    #[error("a log of {size} entries has no complete subtree {index} of 2^{level} leaves")]
+    #[error("a log of {} has no complete subtree {index} of 2^{level} leaves", entries(*size))]
     Absent {
         /// The subtree's level.
         level: u8,

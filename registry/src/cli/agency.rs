@@ -13,7 +13,7 @@ use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::history;
+use jingwei_registry::history::{self, Stopped};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
 use jingwei_registry::view::View;
 
@@ -209,7 +209,8 @@ fn enter(
         return Err(failed("a change is about an agency"));
     };
     let root = view.root()?;
-    let because = history::reason(view.index(), view.log(), record);
+    let stopped = history::stopped(view.index(), view.log(), record);
+    let because = stopped.as_ref().and_then(Stopped::reason);
     let explanation = lifecycle::explain(record, action, &signed_by(&root), &root, because);
     running.decide(Proposal::new(statement), &explanation, signing, view)
 }

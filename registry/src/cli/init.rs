@@ -2,9 +2,9 @@
 
 use jingwei_proto::note::{NoteKey, NoteKeyError};
 use jingwei_proto::statement::{RECOVERY_DELAY, fingerprint};
+use jingwei_proto::words::root_keys;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
-use jingwei_registry::counted::root_keys;
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::found::{FoundError, Plan, found};

@@ -9,11 +9,11 @@ use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{
     Head, Predicate, RegistryKeys, Root, Statement, Witness, fingerprint,
 };
+use jingwei_proto::words::{entries, root_keys};
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
-use jingwei_registry::counted::{entries, root_keys};
 use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
+use jingwei_proto::words::entries;
 use jingwei_registry::command::failed;
-use jingwei_registry::counted::entries;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::say;
 use jingwei_registry::view::View;

@@ -34,11 +34,11 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::time::Time;
 use tokio::sync::watch;
 
-use crate::counted::entries;
 use crate::disk::Disk;
 use crate::index::{Index, IndexError};
 use crate::log::{Log, LogError, LogReader};
 use crate::source::SourceError;
+use jingwei_proto::words::entries;
 
 mod accuse;
 mod alarms;

@@ -13,9 +13,9 @@ use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{Continues, Predicate, Statement};
 
 use super::{Misbehaviour, Replica, ReplicaError, fetch, newer_root};
-use crate::counted::entries;
 use crate::index::Batch;
 use crate::source::Source;
+use jingwei_proto::words::entries;
 
 /// Entries that are looked at to say whose they are.
 const MOST_NAMED: u64 = 4_096;

@@ -15,9 +15,9 @@ use jingwei_proto::state::RootRecord;
 use reqwest::{Client, Url};
 
 use super::internal;
-use crate::counted::entries;
 use crate::fault::{Blame, Fault};
 use crate::log::LogReader;
+use jingwei_proto::words::entries;
 
 /// The largest note, in bytes.
 const MAX_NOTE: usize = 64 * 1024;

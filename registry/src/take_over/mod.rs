@@ -25,7 +25,6 @@ use jingwei_proto::statement::{Continues, Predicate, RegistryKeys, Root, Stateme
 use jingwei_proto::time::Time;
 
 use crate::clock::Clock;
-use crate::counted::entries;
 use crate::disk::{DirLock, Disk};
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index};
@@ -36,6 +35,7 @@ use crate::paths::Paths;
 use crate::registry::audit;
 use crate::rehearsal::refused;
 use crate::sequencer::{KeyRing as _, LogKeys};
+use jingwei_proto::words::entries;
 
 pub mod heard;
 

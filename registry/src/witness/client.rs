@@ -18,9 +18,9 @@ use jingwei_proto::time::Time;
 use jingwei_proto::witness::{AddCheckpoint, read_cosignature, read_size};
 use reqwest::{Client, StatusCode, Url};
 
-use crate::counted::entries;
 use crate::log::{LogError, LogReader};
 use crate::setting::Setting;
+use jingwei_proto::words::entries;
 
 /// For one request and its answer; in two fsyncs and a round trip around the earth it is done.
 pub const PATIENCE: Duration = Duration::from_secs(10);

@@ -102,7 +102,7 @@ fn more_rows_than_were_asked_for_are_cut_off() {
         let again = frames[1].clone();
         frames.insert(1, again);
     });
-    stage.cut_off(&limited, 3, &["more than the 2 rows that were asked for"]);
+    stage.cut_off(&limited, 3, &["more than the 2 rows asked for"]);
     stage.liar.lie(|frames| {
         frames.truncate(1);
         frames.extend(batches(60, 1));

@@ -68,6 +68,34 @@ fn broken_csv() {
         &["line 2", "UTF-8"],
     );
     refused(&pair, "empty", "", SCHEMA, &["empty"]);
+    for (name, words) in [
+        ("ragged", "3,,\"35002,Amanlis\""),
+        ("quotes", "never closed"),
+    ] {
+        let list = pair.a.work.join(format!("{name}.csv.rejects.csv"));
+        let list = std::fs::read_to_string(list).unwrap();
+        assert!(list.contains(words), "{list}");
+    }
+}
+
+#[test]
+fn a_list_of_rejects_is_gone_when_the_file_is_published() {
+    let pair = Pair::shared();
+    let bad = "code,name,people\n3500,Amanlis,1763\n";
+    refused(&pair, "mended", bad, SCHEMA, &["mended.csv.rejects.csv"]);
+    let list = pair.a.work.join("mended.csv.rejects.csv");
+    assert!(list.exists());
+    pair.a
+        .publish_places("aa", "mended", "public", PLACES)
+        .prints(&["removed", "mended.csv.rejects.csv"]);
+    assert!(!list.exists());
+    // Another file of that name is not ours to remove.
+    std::fs::write(&list, "line,column,value\n").unwrap();
+    let again = pair.a.publish_places("aa", "mended", "public", PLACES);
+    assert!(
+        !again.stdout.contains("removed") && list.exists(),
+        "{again}"
+    );
 }
 
 #[test]
@@ -127,6 +155,7 @@ fn a_schema_that_is_none() {
         ("{\"type\": \"array\"}", &["object"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"pattern\": \"(\"}}}", &["pattern"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"x-unti\": \"m\"}}}", &["x-unti"]),
+        ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"patern\": \"^a\"}}}", &["/properties/code/patern", "did you mean ‘pattern’"]),
     ]
     .iter()
     .enumerate()
@@ -222,6 +251,52 @@ fn a_file_that_changes_while_it_is_read() {
     ran.expect_code(1).complains(&["changing.csv", "changed"]);
     not_entered(&pair, "changing");
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_not_there_has_one_exit_code() {
+    let pair = Pair::shared();
+    let root = pair.federation.registry.fingerprint.as_str();
+    let here = |arguments: &[&str]| pair.a.run(arguments);
+    let offline = |program: &str, arguments: &[&str]| {
+        jingwei_tests::programs::run_in(&pair.a.work, program, arguments.iter().copied())
+    };
+    pair.a.write("some.tar", "some");
+    for ran in [
+        here(&[
+            "publish",
+            "gone",
+            "--as",
+            "gone",
+            "--schema",
+            "communes",
+            "--sharing",
+            "public",
+        ]),
+        here(&["schema", "gone", "--as", "gone"]),
+        here(&["enrol", "gone", "--yes"]),
+        here(&["recover", "gone", "--yes"]),
+        offline("jingwei-verify", &["gone", "--root", root]),
+        offline(
+            "jingwei-verify",
+            &["some.tar", "--root", root, "--export", "gone"],
+        ),
+        offline("jingwei", &["verify", "gone", "--root", root]),
+        offline(
+            "jingwei",
+            &[
+                "evidence",
+                "export",
+                "gone",
+                "--root",
+                root,
+                "--sigstore",
+                "to",
+            ],
+        ),
+    ] {
+        ran.expect_code(2).complains(&["cannot read gone"]);
+    }
 }
 
 #[test]

@@ -280,12 +280,12 @@ fn doctor_compares_histories() {
     pair.b
         .run(&["doctor"])
         .ok()
-        .prints(&["1 of 1 other nodes have been shown the same log"]);
+        .prints(&["1 of 1 other node has been shown the same log"]);
     pair.a.stop();
     pair.b
         .run(&["doctor"])
         .ok()
-        .prints(&["0 of 1 other nodes have been shown the same log"]);
+        .prints(&["0 of 1 other node has been shown the same log"]);
 }
 
 #[test]

@@ -78,17 +78,29 @@ fn names_and_ancestors_are_asked_for_at_once() {
     named("Bretagne")
         .ok()
         .prints(&["B stands alone", "test@1:B<ANCESTOR"]);
-    federation.join(&below).ok().prints(&[
+    let files = || {
+        let entries = std::fs::read_dir(&below.dir).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.filter(|name| name != "lock").collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    federation.join(&below).expect_code(2).complains(&[
         "‘B’ ends in none of its codes, A",
+        "nothing was written",
         "test@1:B<A",
         "jingwei init",
     ]);
-    let proposal = below.proposal("fr.bre").display().to_string();
-    above
-        .run(&["enrol", &proposal, "--yes"])
-        .expect_code(4)
-        .complains(&["test@1:B<A"]);
+    assert_eq!(files(), before);
     below.init("fr.bre", 2, "test@1:B<A", &[]).ok();
+    federation.join(&below).ok();
+    // Once it has joined, a correction is checked as well.
+    below
+        .init("fr.bre", 2, "test@1:B", &[])
+        .expect_code(2)
+        .complains(&["nothing was written"]);
+    let proposal = below.proposal("fr.bre").display().to_string();
     above.run(&["enrol", &proposal, "--yes"]).ok();
     let dir = federation.dir.path().join("other").display().to_string();
     federation
@@ -121,6 +133,11 @@ fn the_next_step_is_named() {
         .expect_code(2)
         .complains(&["1 national"]);
     node.init("aa", 1, "test@1:A", &[]).ok();
+    let began = std::time::Instant::now();
+    node.run(&["doctor", "--wait", "600"])
+        .expect_code(2)
+        .complains(&["joined no federation yet"]);
+    assert!(began.elapsed().as_secs() < 300, "it waited for nothing");
     node.run(&["find"])
         .expect_code(2)
         .complains(&["joined no federation yet", "jingwei join"]);
@@ -128,6 +145,11 @@ fn the_next_step_is_named() {
     node.run(&["find"])
         .expect_code(1)
         .complains(&["does not run", "jingwei serve"]);
+    let began = std::time::Instant::now();
+    node.run(&["doctor", "--wait", "3"])
+        .expect_code(1)
+        .complains(&["does not run: waiting up to 3 s", "start it: jingwei serve"]);
+    assert!(began.elapsed().as_secs() >= 3);
     let proposal = node.proposal("aa").display().to_string();
     let (right, wrong) = (
         registry.dir.display().to_string(),
@@ -167,7 +189,8 @@ fn another_file_is_not_called_damaged_evidence() {
     for bytes in ["code,name\n".to_owned(), "code,name\n".repeat(1_000)] {
         std::fs::write(dir.path().join("a.csv"), bytes).unwrap();
         let ran = run_in(dir.path(), "jingwei-verify", ["a.csv", "--root", &root]);
-        ran.expect_code(3).prints(&["INVALID", "another file"]);
+        let ran = ran.expect_code(3).prints(&["INVALID", "another file"]);
+        assert!(!ran.stdout.contains("at byte"), "{ran}");
     }
 }
 

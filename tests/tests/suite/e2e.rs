@@ -226,7 +226,7 @@ fn evidence_verifies_offline_and_binds_the_export() {
     assert!(parse_fingerprint(fingerprint).is_some());
     // Nothing but the file's owner needs the network: it verifies with every server gone, too;
     // here the verifier simply has no address that it could connect to.
-    verify("jingwei-verify", &["no-such-file.evidence"]).expect_code(1);
+    verify("jingwei-verify", &["no-such-file.evidence"]).expect_code(2);
 }
 
 #[test]
@@ -304,11 +304,18 @@ fn a_deleted_index_is_rebuilt() {
 #[test]
 fn a_superior_enrols_whom_it_answers_for() {
     let federation = jingwei_tests::Federation::start();
-    let above = federation.node("above", &["fr"]);
+    let mut above = federation.joined("above", &["fr"]);
     let mut below = jingwei_tests::Node::new(federation.dir.path(), "below");
     below.init("fr.bre", 2, "test@1:B<A", &[]).ok();
     below.init("fr.far", 2, "test@1:X<Y", &[]).ok();
-    federation.join(&below).ok().prints(&["give it to fr"]);
+    // As long as nobody knows what fr answers for, all may be asked for.
+    federation
+        .join(&below)
+        .ok()
+        .prints(&["fr is not enrolled yet", "give it to fr"]);
+    federation.registry.enrol(&above.proposal("fr")).ok();
+    above.start();
+    above.until_announced();
     // The registry's own command refuses to skip the superior.
     federation
         .registry

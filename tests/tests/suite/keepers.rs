@@ -99,13 +99,14 @@ fn keepers_suspend_resume_and_update_a_national_agency() {
         .prints(&["2 of 3 root keys", "reason      an audit", "verifiable"]);
     federation.settle(&[&a, &b]);
     // Whoever is refused reads why.
-    unanswered(&b, SQL, "suspended and takes no part (reason: an audit)");
+    unanswered(&b, SQL, "‘an audit’; it takes no part");
     publish(&a, "aa", "meanwhile")
         .expect_code(4)
         .complains(&["aa is suspended", "an audit"]);
-    a.run(&["doctor"])
-        .expect_code(1)
-        .prints(&["aa is suspended: it takes no part (reason: an audit)"]);
+    a.run(&["doctor"]).expect_code(1).prints(&[
+        "aa is suspended since log entry",
+        "‘an audit’; it takes no part",
+    ]);
     keepers.decide_apart(&["agency", "resume", "aa"]);
     federation.settle(&[&a, &b]);
     assert_eq!(b.rows(SQL), ["3"]);
@@ -181,11 +182,7 @@ fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
         .prints(&["for ever", "entered"]);
     family.settle();
     assert_ne!(family.publish("afterwards").code, 0);
-    unanswered(
-        &family.top,
-        ASK,
-        "revoked and takes no part (reason: merged)",
-    );
+    unanswered(&family.top, ASK, "‘merged’; it takes no part");
     verify(&family, &saved).ok();
     assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
 }

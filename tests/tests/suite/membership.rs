@@ -279,10 +279,35 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
         .run(&["suspend", "aa.x", "--reason", "an audit", "--yes"])
         .ok();
     family.settle();
-    assert_ne!(family.publish("meanwhile").code, 0);
+    family.publish("meanwhile").expect_code(4).complains(&[
+        "aa.x is suspended",
+        "since log entry",
+        "‘an audit’",
+    ]);
+    // Its own people are told first of all why nobody speaks to it.
+    let doctor = family.child.run(&["doctor"]).expect_code(1);
+    let problems = || {
+        doctor
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with("problem"))
+    };
+    assert_eq!(problems().count(), 1, "{doctor}");
+    let problem = problems().next().unwrap();
+    for words in [
+        "aa.x is suspended since log entry",
+        "‘an audit’",
+        "ask aa, which lets it go on with ‘jingwei resume aa.x’",
+    ] {
+        assert!(problem.contains(words), "{doctor}");
+    }
+    assert!(!doctor.stdout.contains("TLS"), "{doctor}");
     let asked = family.top.sql(ASK, &["--format", "csv"]);
     assert_ne!(asked.code, 0, "{asked}");
-    asked.complains(&["suspended and takes no part (reason: an audit)"]);
+    asked.complains(&[
+        "aa.x is suspended since log entry",
+        "‘an audit’; it takes no part",
+    ]);
     family
         .child
         .run(&["rotate"])
@@ -297,7 +322,11 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
     assert!(own.code != 0 && own.stdout.is_empty(), "{own}");
     // What it signed before stays what it was.
     verify(&family, &saved).ok();
-    family.top.run(&["describe", "aa.x/places"]).ok();
+    family
+        .top
+        .run(&["describe", "aa.x/places"])
+        .ok()
+        .prints(&["suspended since log entry", "‘an audit’"]);
     let resumed = family.top.run(&["resume", "aa.x", "--yes"]).ok();
     resumed.prints(&["suspended", "because     an audit"]);
     family.settle();

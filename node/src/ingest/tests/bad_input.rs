@@ -21,14 +21,6 @@ fn faults_of_a_csv_file() {
             "a.csv: line 3: the quotation mark that opens here is never closed",
         ),
         (
-            b"code,population\n35,1\n\n36\n",
-            "a.csv: line 4: 1 cells where the header names 2 columns",
-        ),
-        (
-            b"code,population\r\n35,1\r\n36,1,2\r\n",
-            "a.csv: line 3: 3 cells where the header names 2 columns",
-        ),
-        (
             b"code,population\n35,1\n\xff\xfe,2\n",
             "a.csv: line 3, column ‘code’: not UTF-8",
         ),
@@ -45,6 +37,80 @@ fn faults_of_a_csv_file() {
         let message = message("a.csv", text);
         assert!(message.contains(expected), "{message}");
     }
+}
+
+fn rejected(room: &Room, csv: &[u8]) -> (Invalid, Vec<::csv::StringRecord>) {
+    let invalid = match room.ingest("a.csv", csv) {
+        Err(IngestError::Invalid(invalid)) => *invalid,
+        other => panic!("{:?}", other.err()),
+    };
+    let mut listed = ::csv::Reader::from_path(invalid.rejects_file.as_ref().unwrap()).unwrap();
+    let records = listed.records().map(Result::unwrap).collect();
+    (invalid, records)
+}
+
+#[test]
+fn ragged_rows_are_rejects_and_the_others_are_read() {
+    let room = Room::new();
+    let csv = b"code,population\r\n35,1\r\n\r\n36\r\n37,1,2\r\n38,-1\r\n";
+    let (invalid, listed) = rejected(&room, csv);
+    assert_eq!((invalid.count, invalid.rows, &invalid.fault), (3, 3, &None));
+    let rule = "one cell for each column";
+    let found: Vec<Vec<&str>> = listed.iter().map(|row| row.iter().collect()).collect();
+    assert_eq!(
+        found[..2],
+        [
+            [
+                "4",
+                "",
+                "36",
+                rule,
+                "1 cell where the header names 2 columns"
+            ],
+            [
+                "5",
+                "",
+                "37,1,2",
+                rule,
+                "3 cells where the header names 2 columns"
+            ],
+        ]
+    );
+    assert_eq!(found[2][..3], ["6", "population", "-1"]);
+    assert_eq!(room.staged(), 0);
+}
+
+#[test]
+fn a_fault_that_ends_reading_is_the_last_in_the_list() {
+    let room = Room::new();
+    let rows = "35,1\n".repeat(100_000);
+    let csv = format!("code,population\n35,-1\n{rows}36,\"1\n37,1\n");
+    let (invalid, listed) = rejected(&room, csv.as_bytes());
+    assert_eq!((invalid.count, invalid.rows), (2, 2));
+    assert_eq!((invalid.first.len(), invalid.listed), (1, 2));
+    assert_eq!(&listed[0][2], "-1");
+    let last: Vec<&str> = listed[1].iter().collect();
+    let opens = "the quotation mark that opens here is never closed";
+    assert_eq!(last, ["100003", "", "36,\"", "RFC 4180", opens]);
+    let told = invalid.to_string();
+    assert!(
+        told.contains("a.csv: line 100003: the quotation") && told.contains("not all rows"),
+        "{told}"
+    );
+
+    let (_, listed) = rejected(&room, b"code,population\n35,-1\n\xff,2\n36,-1\n");
+    let found: Vec<Vec<&str>> = listed
+        .iter()
+        .map(|row| row.iter().take(4).collect())
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ["2", "population", "-1", "minimum 0"],
+            ["3", "code", "", "UTF-8"]
+        ]
+    );
+    assert_eq!(room.staged(), 0);
 }
 
 #[test]
