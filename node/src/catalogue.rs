@@ -262,7 +262,7 @@ impl Node {
                     format!("the registry holds no schema {id}"),
                 )
             })?;
-            return TableSchema::parse(record.schema.schema.as_bytes()).map_err(|error| {
+            return TableSchema::parse_entered(record.schema.schema.as_bytes()).map_err(|error| {
                 Fault::new(Blame::Malformed, format!("the schema {id}: {error}")).advise(format!(
                     "{} has entered it, and can enter it anew",
                     id.agency

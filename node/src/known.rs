@@ -61,10 +61,13 @@ impl Known {
     pub fn stopped(
         &self,
         log: &LogReader,
-        record: &AgencyRecord,
+        id: &AgencyId,
     ) -> Result<Option<Arc<Stopped>>, IndexError> {
-        let read = |index: &Index, _: &AgencyId| Ok(history::stopped(index, log, record));
-        self.stopped.get(&self.index, &record.id, read)
+        let read = |index: &Index, id: &AgencyId| {
+            let record = index.agency(id)?;
+            Ok(record.and_then(|record| history::stopped(index, log, &record)))
+        };
+        self.stopped.get(&self.index, id, read)
     }
 
     /// An agency's node.

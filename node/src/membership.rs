@@ -150,6 +150,10 @@ impl Candidate {
             Ok(membership) if membership.root == root => {
                 let replica =
                     Replica::open(&home.replica(), &membership.origin, root, disk.clone())?;
+                // What is judged by it should be new; without the registry it is what is here.
+                if let Err(error) = replica.advance(&source, Duration::ZERO, clock).await {
+                    tracing::warn!(%error, "the log is not newer than it was here");
+                }
                 return Ok(Candidate {
                     membership,
                     replica,

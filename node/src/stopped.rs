@@ -10,7 +10,10 @@ use crate::node::Node;
 impl Node {
     /// Since when and why an agency takes no part; `None` if it does.
     pub(crate) fn stopped(&self, record: &AgencyRecord) -> Option<Arc<Stopped>> {
-        let stopped = self.known.stopped(self.replica.log(), record);
+        if record.is_active() {
+            return None;
+        }
+        let stopped = self.known.stopped(self.replica.log(), &record.id);
         stopped.ok().flatten()
     }
 

@@ -22,7 +22,7 @@ fn exit_codes() {
         run(&["/nonexistent.evidence", "--root", ROOT])
             .status
             .code(),
-        Some(1)
+        Some(2)
     );
     assert_eq!(
         run(&["Cargo.toml", "--root", "short"]).status.code(),

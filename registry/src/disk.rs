@@ -23,7 +23,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::Builder;
 
 mod append;
 pub mod faults;
@@ -37,6 +38,12 @@ pub use staged::StagedFile;
 
 /// Names of temporary files start so; [`Disk::clean`] removes what a crash left of them.
 const TEMPORARY: &str = ".tmp-";
+
+/// Steps that wait for the disk at once: it takes about as long for several as for one.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Files of a group that are open at once.
+const OPEN: usize = 64;
 
 /// Whether [`Disk::create_if_absent`] made the file or found one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +99,13 @@ impl Disk {
         group.finish()
     }
 
-    /// A series of replacements whose directories are synced once each, at the end. Temporary
-    /// files stand in `temporaries`, a directory of the same file system.
+    /// A series of replacements that are made durable together, at the end. Temporary files stand in
+    /// `temporaries`, a directory of the same file system.
     pub fn group(&self, temporaries: &Path) -> Group<'_> {
         Group {
             disk: self,
             temporaries: temporaries.to_owned(),
+            files: Vec::new(),
             directories: BTreeSet::new(),
         }
     }
@@ -107,7 +115,7 @@ impl Disk {
     pub fn replace_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut staged = self.stage(parent(path))?;
         staged.write_all(bytes)?;
-        staged.rename_to(path, false)
+        staged.rename_to(path)
     }
 
     /// Writes `bytes` over the content of `path` in place, durably: one fsync where the file
@@ -177,6 +185,36 @@ impl Disk {
         Ok(())
     }
 
+    /// Does for each item what waits for the disk, side by side. Where faults are asked it is one
+    /// after the other, so that the n-th step is always the same.
+    fn for_each<T: Sync>(
+        &self,
+        items: &[T],
+        run: impl Fn(&T) -> io::Result<()> + Sync,
+    ) -> io::Result<()> {
+        if self.faults.is_some() {
+            return items.iter().try_for_each(run);
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let taken = || items.get(next.fetch_add(1, Ordering::Relaxed));
+            std::iter::from_fn(taken).try_for_each(&run)
+        };
+        std::thread::scope(|scope| {
+            let more = 1..items.len().min(SIDE_BY_SIDE);
+            // Where there is no thread to be had, those that are there do the work.
+            let workers: Vec<_> = more
+                .filter_map(|_| Builder::new().spawn_scoped(scope, work).ok())
+                .collect();
+            let own = work();
+            let others = workers.into_iter().map(|worker| {
+                let ended = worker.join();
+                ended.unwrap_or_else(|_| Err(io::Error::other("a thread of the disk panicked")))
+            });
+            others.fold(own, Result::and)
+        })
+    }
+
     /// A name in `dir` that nobody else uses.
     fn temporary(&self, dir: &Path) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -243,30 +281,47 @@ impl Disk {
     }
 }
 
-/// Replacements of several files, each atomic, whose directories are synced once each when the
-/// group is [finished](Group::finish). Dropped unfinished, the names may not survive a power cut.
-#[must_use = "the names are durable only after `finish`"]
+/// Replacements of several files, each atomic, which are durable when the group is
+/// [finished](Group::finish). Dropped unfinished, some may have been made and others not.
+#[must_use = "the files are durable, or there at all, only after `finish`"]
 pub struct Group<'a> {
     disk: &'a Disk,
     temporaries: PathBuf,
+    /// What is written, and the name that it is to have.
+    files: Vec<(StagedFile, PathBuf)>,
+    /// Directories with names that are not durable yet.
     directories: BTreeSet<PathBuf>,
 }
 
 impl Group<'_> {
-    /// Puts `bytes` under the name `path`; the content is durable on return, the name later.
+    /// Puts `bytes` under the name `path`.
     pub fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut staged = self.disk.stage(&self.temporaries)?;
         staged.write_all(bytes)?;
-        staged.rename_to(path, true)?;
-        self.directories.insert(parent(path).to_owned());
+        self.files.push((staged, path.to_owned()));
+        if self.files.len() == OPEN {
+            self.rename()?;
+        }
         Ok(())
     }
 
-    /// Makes the names durable.
-    pub fn finish(self) -> io::Result<()> {
-        self.directories
-            .iter()
-            .try_for_each(|dir| self.disk.sync_directory(dir))
+    /// Makes contents and names durable.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.rename()?;
+        let directories = Vec::from_iter(self.directories);
+        self.disk
+            .for_each(&directories, |dir| self.disk.sync_directory(dir))
+    }
+
+    /// Gives the files their names, once all contents are durable.
+    fn rename(&mut self) -> io::Result<()> {
+        let files = std::mem::take(&mut self.files);
+        self.disk.for_each(&files, |(staged, _)| staged.sync())?;
+        for (staged, path) in files {
+            staged.rename_to(&path)?;
+            self.directories.insert(parent(&path).to_owned());
+        }
+        Ok(())
     }
 }
 

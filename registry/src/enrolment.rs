@@ -4,6 +4,7 @@
 //! travel by any means: it holds nothing secret, and whoever changes it breaks its signature.
 
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::evidence::command::printable;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::state::AgencyRecord;
@@ -159,7 +160,10 @@ impl Proposal {
             Role::Standards => "standards: it enters schemas that others conform to",
         });
         let mut told = vec![
-            ("agency", format!("{} ({})", self.id, agency.name)),
+            (
+                "agency",
+                format!("{} ({})", self.id, printable(&agency.name)),
+            ),
             ("action", format!("enrol, signed by {by}")),
             ("level", agency.level.to_string()),
             ("territory", agency.territory.to_string()),

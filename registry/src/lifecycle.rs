@@ -12,6 +12,7 @@ use jingwei_proto::statement::{
 use jingwei_proto::time::Time;
 
 use crate::fault::{Blame, Fault};
+use jingwei_proto::evidence::command::printable;
 use jingwei_proto::words::counted;
 
 /// The statement that does `action` to an agency that is as `record` says.
@@ -61,7 +62,12 @@ pub fn explain(
         ),
         Action::Successor(named) => of_succession(record, named),
     };
-    let name = format!("{} ({}), {}", record.id, record.name, record.status);
+    let name = format!(
+        "{} ({}), {}",
+        record.id,
+        printable(&record.name),
+        record.status
+    );
     let what = format!("{}, signed by {by}", action.name());
     let because = because.map(|reason| ("because", reason.to_owned()));
     [("agency", name)]

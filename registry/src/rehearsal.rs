@@ -11,7 +11,7 @@ use jingwei_proto::state::ApplyError;
 
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index, IndexError};
-use crate::sequencer::from_rejection;
+use crate::sequencer::{from_rejection, too_old};
 
 fn internal(error: impl std::fmt::Display) -> Fault {
     Fault::new(Blame::Internal, error.to_string())
@@ -42,6 +42,7 @@ pub fn place(index: &Index, envelope: &Envelope, signer: &PublicKey) -> Result<O
 pub(crate) fn refused(error: ApplyError<IndexError>) -> Fault {
     match error {
         ApplyError::Rejected(rejection) => from_rejection(rejection),
+        ApplyError::RulesTooNew(rules) => too_old(rules),
         other => internal(other),
     }
 }

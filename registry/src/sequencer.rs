@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
 use crate::fault::{Blame, Fault};
-use crate::index::{Batch, Index, IndexError};
+use crate::index::{Batch, Behind, Index, IndexError};
 use crate::log::{Entry, Log, LogError, LogReader};
 pub use crate::publishing::LogKeys;
 use crate::publishing::{Coverage, PATIENCE, Publishing};
@@ -98,8 +98,8 @@ struct Waiting {
 
 /// How far a submission has come.
 enum Begun {
-    /// It is in the log already.
-    Entered(Accepted),
+    /// It is in the log already, at this place.
+    Entered(u64),
     /// It is in the queue, and paid for.
     Waits {
         waiting: Waiting,
@@ -143,6 +143,7 @@ impl Sequencer {
         let (log, coverage) = Publishing::start(log, root, keys, clock.clone(), witnesses)?;
         let writer = Writer {
             log,
+            behind: Behind::start(index.clone())?,
             index,
             ring,
             clock,
@@ -173,8 +174,9 @@ impl Sequencer {
             Some(Ok(Some(accepted))) => Ok(accepted),
             Some(Err(fault)) => Err(fault),
             Some(Ok(None)) | None => {
-                self.finish(self.begin(Payer::Keepers, envelope).await?)
-                    .await
+                let deadline = tokio::time::Instant::now() + PATIENCE;
+                let begun = self.begin(Payer::Keepers, envelope, deadline).await?;
+                self.finish(begun).await
             }
         }
     }
@@ -187,7 +189,8 @@ impl Sequencer {
         network: Network,
         envelope: Envelope,
     ) -> Result<Accepted, Fault> {
-        let begun = self.begin_from(network, envelope).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let begun = self.begin_from(network, envelope, deadline).await?;
         self.finish(begun).await
     }
 
@@ -198,9 +201,10 @@ impl Sequencer {
         network: Network,
         envelopes: Vec<Envelope>,
     ) -> Vec<Result<Accepted, Fault>> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut begun = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
-            begun.push(self.begin_from(network, envelope).await);
+            begun.push(self.begin_from(network, envelope, deadline).await);
             // To verify each of them takes a while, and others want a turn.
             tokio::task::consume_budget().await;
         }
@@ -216,26 +220,40 @@ impl Sequencer {
 
     /// Enters a snapshot of the registry's own; returns its index.
     pub async fn snapshot(&self) -> Result<u64, Fault> {
-        let waiting = self.queue(&Payer::Keepers, Work::Snapshot).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let waiting = self
+            .queue(&Payer::Keepers, Work::Snapshot, deadline)
+            .await?;
         Ok(self.entry(waiting).await?.index)
     }
 
-    async fn begin_from(&self, network: Network, envelope: Envelope) -> Result<Begun, Fault> {
+    async fn begin_from(
+        &self,
+        network: Network,
+        envelope: Envelope,
+        deadline: tokio::time::Instant,
+    ) -> Result<Begun, Fault> {
         let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
         let payer = match signer {
             Some(signer) => match self.entered(&envelope, &signer.key)? {
-                Some(accepted) => return Ok(Begun::Entered(accepted)),
+                Some(accepted) => return Ok(Begun::Entered(accepted.index)),
                 None => Payer::Agency(signer.agency),
             },
             None => Payer::Stranger(network),
         };
-        self.begin(payer, envelope).await
+        self.begin(payer, envelope, deadline).await
     }
 
-    async fn begin(&self, payer: Payer, envelope: Envelope) -> Result<Begun, Fault> {
+    async fn begin(
+        &self,
+        payer: Payer,
+        envelope: Envelope,
+        deadline: tokio::time::Instant,
+    ) -> Result<Begun, Fault> {
         let length = envelope.payload().len() as u64;
         self.quotas.charge(&payer, length, Instant::now())?;
-        match self.queue(&payer, Work::Statement(envelope)).await {
+        let work = Work::Statement(envelope);
+        match self.queue(&payer, work, deadline).await {
             Ok(waiting) => Ok(Begun::Waits {
                 waiting,
                 payer,
@@ -250,7 +268,11 @@ impl Sequencer {
 
     async fn finish(&self, begun: Begun) -> Result<Accepted, Fault> {
         match begun {
-            Begun::Entered(accepted) => Ok(accepted),
+            // Covered already; what is shown by now covers what came with it, too.
+            Begun::Entered(index) => {
+                let checkpoint = self.log.checkpoint_note().map_err(unreadable)?.into();
+                Ok(Accepted { index, checkpoint })
+            }
             Begun::Waits {
                 waiting,
                 payer,
@@ -266,8 +288,12 @@ impl Sequencer {
     }
 
     /// Puts work into the queue, when the log takes any.
-    async fn queue(&self, payer: &Payer, work: Work) -> Result<Waiting, Fault> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+    async fn queue(
+        &self,
+        payer: &Payer,
+        work: Work,
+        deadline: tokio::time::Instant,
+    ) -> Result<Waiting, Fault> {
         // A new root may be what brings the quorum back.
         let root = match &work {
             Work::Statement(envelope) => root_in(envelope).is_some(),
@@ -350,7 +376,7 @@ fn cannot_write() -> Fault {
         .advise("submit again later; its engineer finds the reason in its own log")
 }
 
-fn too_old(rules: u64) -> Fault {
+pub(crate) fn too_old(rules: u64) -> Fault {
     Fault::new(
         Blame::Unavailable,
         format!(
@@ -381,7 +407,9 @@ fn halted(reason: &str) -> Fault {
 
 struct Writer {
     log: Publishing,
+    /// Behind the log by what is being taken in.
     index: Index,
+    behind: Behind,
     ring: Box<dyn KeyRing>,
     clock: Clock,
 }
@@ -411,23 +439,33 @@ impl Writer {
     /// Commits what is at the front of the queue: all of it, or up to a new root, after which
     /// other keys may sign, or up to a snapshot, which is of what has been committed.
     fn commit(&mut self, submissions: &mut VecDeque<Submission>) {
-        if let Err(fault) = self.catch_up() {
-            for Submission { reply, .. } in submissions.drain(..) {
-                let _ = reply.send(Err(fault.clone()));
+        let mut batch = match self.catch_up() {
+            Ok(batch) => batch,
+            Err(fault) => {
+                for Submission { reply, .. } in submissions.drain(..) {
+                    let _ = reply.send(Err(fault.clone()));
+                }
+                return;
             }
-            return;
-        }
-        let index = self.index.clone();
-        let mut batch = Batch::new(&index);
+        };
         let mut entries = Vec::new();
         let mut waiting: Vec<(Reply, u64)> = Vec::new();
         let mut next = None;
         while next.is_none()
             && let Some(Submission { work, reply }) = submissions.pop_front()
         {
-            if !entries.is_empty() && work.is_snapshot() {
-                submissions.push_front(Submission { work, reply });
-                break;
+            if work.is_snapshot() {
+                if !entries.is_empty() {
+                    submissions.push_front(Submission { work, reply });
+                    break;
+                }
+                batch = match self.settle().and_then(|()| self.batch()) {
+                    Ok(settled) => settled,
+                    Err(fault) => {
+                        let _ = reply.send(Err(fault));
+                        break;
+                    }
+                };
             }
             let place = self.log.size() + entries.len() as u64;
             match self.admit(&mut batch, place, work) {
@@ -464,8 +502,8 @@ impl Writer {
     }
 
     /// Finishes a commit that the disk cut off, and brings the index to the log's size: nothing
-    /// may be admitted against a state that the log has left behind.
-    fn catch_up(&mut self) -> Result<(), Fault> {
+    /// may be admitted against a state that the log has left behind. Returns what is admitted next.
+    fn catch_up(&mut self) -> Result<Batch, Fault> {
         if let Some(reason) = self.log.halted() {
             return Err(halted(&reason));
         }
@@ -473,15 +511,19 @@ impl Writer {
             return Err(too_old(rules));
         }
         self.log.complete().map_err(unwritable)?;
-        if self.index.size().map_err(unwritable)? < self.log.size() {
-            let committed = self.log.committed();
-            self.index.catch_up(committed).map_err(unwritable)?;
+        if self.behind.size().map_err(unwritable)? < self.log.size() {
+            self.settle()?;
         }
         self.show()?;
         if let Some(rules) = self.index.newer_rules() {
             return Err(too_old(rules));
         }
-        self.keep_keys().map_err(unwritable)
+        self.keep_keys().map_err(unwritable)?;
+        self.batch()
+    }
+
+    fn batch(&mut self) -> Result<Batch, Fault> {
+        self.behind.batch().map_err(unwritable)
     }
 
     /// Brings what is committed before its readers, who go by the root in force.
@@ -507,12 +549,12 @@ impl Writer {
     /// Commits entries and brings them before readers, who go by the root in force: a new one has
     /// to be in the index by then. Anything else may come into it afterwards; that batch is
     /// returned.
-    fn append<'a>(
+    fn append(
         &mut self,
         entries: &[Entry],
-        batch: Batch<'a>,
+        batch: Batch,
         next: Option<Box<NewRoot>>,
-    ) -> Result<Option<Batch<'a>>, Fault> {
+    ) -> Result<Option<Batch>, Fault> {
         let (quorum, keys) = match &next {
             Some(next) => (next.quorum, Some(&next.keys)),
             None => (self.root()?.quorum, None),
@@ -524,6 +566,7 @@ impl Writer {
             return Ok(Some(batch));
         };
         self.take_in(batch)?;
+        self.settle()?;
         let NewRoot { keys, registry, .. } = *next;
         tracing::info!("a new root is in force");
         self.log.go_over_to(keys);
@@ -532,19 +575,28 @@ impl Writer {
         Ok(None)
     }
 
-    /// Brings what has been committed into the index.
-    fn take_in(&mut self, batch: Batch<'_>) -> Result<(), Fault> {
-        match batch.write(self.log.size()) {
+    /// Lets the index take in what has been committed.
+    fn take_in(&mut self, batch: Batch) -> Result<(), Fault> {
+        match self.behind.hand_over(batch, self.log.size()) {
             Ok(()) => Ok(()),
             Err(error) => {
-                // The log has the entries, and the index catches up from it.
                 tracing::error!(%error, "the index could not be written");
-                self.catch_up()
+                self.settle()
             }
         }
     }
 
-    fn admit(&self, batch: &mut Batch<'_>, next: u64, work: Work) -> Result<Admitted, Fault> {
+    /// Waits until the index has all that is committed. What could not be written it takes from the
+    /// log.
+    fn settle(&mut self) -> Result<(), Fault> {
+        if let Err(error) = self.behind.settle() {
+            tracing::error!(%error, "the index could not be written");
+        }
+        let committed = self.log.committed();
+        self.index.catch_up(committed).map_err(unwritable)
+    }
+
+    fn admit(&self, batch: &mut Batch, next: u64, work: Work) -> Result<Admitted, Fault> {
         let envelope = match work {
             Work::Statement(envelope) => envelope,
             Work::Snapshot => self.snapshot()?,
@@ -631,15 +683,15 @@ struct NewRoot {
 }
 
 fn admit(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch,
     next: u64,
     envelope: &Envelope,
     root: Option<Box<NewRoot>>,
 ) -> Result<Admitted, Fault> {
     match batch.admit(next, envelope, Snapshot::of(envelope).as_ref()) {
-        Ok(change) => {
+        Ok(leaf) => {
             let entry = Entry {
-                leaf: leaf(envelope, &change.signer),
+                leaf,
                 envelope: Some(envelope.to_bytes()),
             };
             Ok(Admitted::New {
@@ -659,7 +711,7 @@ fn admit(
 
 /// The place of a statement that is in the log already: a statement is known by its leaf, which
 /// takes the signer's key. That key is in the state under its id, also when it is a former one.
-fn known(batch: &Batch<'_>, envelope: &Envelope) -> Result<Option<u64>, IndexError> {
+fn known(batch: &Batch, envelope: &Envelope) -> Result<Option<u64>, IndexError> {
     let record = batch.get(&keys::signer(envelope.key()))?;
     let Some(KeyRecord { key, .. }) = record.as_deref().and_then(record_of) else {
         return Ok(None);

@@ -153,16 +153,41 @@ impl Shared {
     }
 }
 
+/// Whoever carries letters. If that ends before nothing waits any more, with the runtime or by a
+/// panic, the next letter gets another one.
+struct Carrier {
+    shared: Arc<Shared>,
+    struck_off: bool,
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        if !self.struck_off {
+            self.shared.line().carriers -= 1;
+        }
+    }
+}
+
 /// Works until nothing waits any more.
 async fn carry(shared: Arc<Shared>) {
+    let mut carrier = Carrier {
+        shared: shared.clone(),
+        struck_off: false,
+    };
     loop {
         // Others who have just been answered, or are about to submit, come along.
         tokio::task::yield_now().await;
         let letters = shared.take();
-        let Some(first) = letters.first() else {
-            return;
+        let request = match &letters[..] {
+            [] => {
+                carrier.struck_off = true;
+                return;
+            }
+            [only] => only.request.clone(),
+            // They are of several requests.
+            _ => None,
         };
-        let request = first.request.clone().unwrap_or_else(RequestId::random);
+        let request = request.unwrap_or_else(RequestId::random);
         let (envelopes, replies): (Vec<_>, Vec<_>) = letters
             .into_iter()
             .map(|letter| (letter.envelope, letter.reply))

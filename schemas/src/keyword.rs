@@ -21,9 +21,9 @@ enum Holds {
     Named,
 }
 
-/// The keywords of all vocabularies, in the order of the specification. `definitions` is kept
-/// from earlier drafts by its meta-schema, as a place for schemas and not as a rule.
-const KEYWORDS: [(&str, Holds); 58] = [
+/// The keywords of all vocabularies, in the order of the specification. `definitions` and
+/// `dependencies` are kept from earlier drafts by its meta-schema.
+const KEYWORDS: [(&str, Holds); 59] = [
     ("$id", Holds::Data),
     ("$schema", Holds::Data),
     ("$ref", Holds::Data),
@@ -34,6 +34,7 @@ const KEYWORDS: [(&str, Holds); 58] = [
     ("$comment", Holds::Data),
     ("$defs", Holds::Named),
     ("definitions", Holds::Named),
+    ("dependencies", Holds::Named),
     ("allOf", Holds::List),
     ("anyOf", Holds::List),
     ("oneOf", Holds::List),

@@ -3,6 +3,7 @@
 use jingwei_registry::say;
 use std::path::PathBuf;
 
+use jingwei_proto::evidence::command::printable;
 use jingwei_proto::wire::node::{EnrolRequest, EnrolResponse};
 use jingwei_registry::command::wrong_use;
 use jingwei_registry::confirm::confirm;
@@ -41,7 +42,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         .id
         .superior()
         .map_or("the root".to_owned(), |id| id.to_string());
-    say!("agency      {} ({})", proposal.id, proposal.agency.name);
+    say!(
+        "agency      {} ({})",
+        proposal.id,
+        printable(&proposal.agency.name)
+    );
     say!("level       {}", proposal.agency.level);
     say!("territory   {}", proposal.agency.territory);
     say!("key         {}", proposal.agency.key.id());

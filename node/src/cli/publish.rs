@@ -99,7 +99,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     if let Some(note) = note(arguments.sharing, &published.dataset) {
         say!("note        {note}");
     }
-    forget(&rejects)
+    forget(&rejects);
+    Ok(())
 }
 
 /// What its publisher may not expect of a sharing class.
@@ -116,23 +117,25 @@ fn note(sharing: Sharing, dataset: &str) -> Option<String> {
 
 /// Removes the list of what was wrong with the file in an earlier attempt. Another file of that
 /// name stays: it has not the first line of ours.
-fn forget(rejects: &Path) -> Result<(), Fault> {
+fn forget(rejects: &Path) {
+    if !rejects.is_file() {
+        return;
+    }
     let Ok(file) = File::open(rejects) else {
-        return Ok(());
+        return;
     };
     let ours = format!("{}\n", LIST_COLUMNS.join(","));
     let mut first = Vec::new();
     let read = file.take(ours.len() as u64).read_to_end(&mut first);
     if read.is_err() || first != ours.as_bytes() {
-        return Ok(());
+        return;
     }
     let path = rejects.display();
-    std::fs::remove_file(rejects).map_err(|error| {
-        failed(format!("cannot remove {path}: {error}"))
-            .advise("the file is published; this list is of an earlier attempt, and is over")
-    })?;
-    say!("removed     {path}, the list of an earlier attempt");
-    Ok(())
+    match std::fs::remove_file(rejects) {
+        Ok(()) => say!("removed     {path}, the list of an earlier attempt"),
+        // The file is published, which is what was asked for.
+        Err(error) => say!("note        {path} is of an earlier attempt, and stays: {error}"),
+    }
 }
 
 fn file_name(path: &Path) -> String {

@@ -18,12 +18,22 @@ pub fn lines(before: &Root, next: &Root) -> Vec<String> {
             .filter(|((_, old), (_, new))| old != new)
             .map(|((what, old), (_, new))| format!("changed     {what}: {old} → {new}")),
     );
-    let against = format!("version {}, the root in force", before.version);
-    if found.is_empty() {
+    let against = format!("version {}, which this one follows", before.version);
+    if found.is_empty() && same(before, next) {
         return vec![format!("nothing changes against {against}")];
+    }
+    if found.is_empty() {
+        found.push("changed     the order of what it names, or which log it continues".into());
     }
     found.insert(0, format!("against     {against}:"));
     found
+}
+
+/// Whether two root documents say the same, but for their version.
+fn same(before: &Root, next: &Root) -> bool {
+    let mut before = before.clone();
+    before.version = next.version;
+    before == *next
 }
 
 /// What has gone from a list, and what has come.
@@ -115,7 +125,7 @@ mod tests {
         next.rules = 2;
         next.recovery_delay = 30;
         let expected = [
-            "against     version 1, the root in force:".to_owned(),
+            "against     version 1, which this one follows:".to_owned(),
             format!("removed     root key {} {}", key(1).id(), key(1)),
             format!("added       root key {} {}", key(6).id(), key(6)),
             format!("added       witness w1.example {}", key(8)),
@@ -134,7 +144,7 @@ mod tests {
             version: 2,
             ..root()
         };
-        let words = "nothing changes against version 1, the root in force";
+        let words = "nothing changes against version 1, which this one follows";
         assert_eq!(lines(&root(), &next), [words]);
     }
 }

@@ -13,11 +13,12 @@ use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::confirm::confirm;
 use jingwei_registry::connect::Patience;
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::keyfile::{self, KeyFileError};
 use jingwei_registry::registry::Paths;
 use jingwei_registry::setting::HostPort;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
-use jingwei_registry::{keyfile, rehearsal, say};
+use jingwei_registry::{rehearsal, say};
 
 use super::Place;
 
@@ -201,7 +202,10 @@ fn follows(proposal: &Proposal, in_force: &RootRecord) -> Result<(), Fault> {
 
 /// A root key.
 pub fn load(file: &Path) -> Result<SecretKey, Fault> {
-    keyfile::load(file).map_err(failed)
+    keyfile::load(file).map_err(|error| match error {
+        KeyFileError::Io { .. } => wrong_use(error),
+        other => failed(other),
+    })
 }
 
 /// Reads a proposal's file.

@@ -45,8 +45,7 @@ impl StagedFile {
     /// Gives the file the name `path`, durably, unless that name is taken; `path` must be in
     /// the same file system. After an error the name may or may not stand there: read it back.
     pub fn finish_as(mut self, path: &Path) -> io::Result<Created> {
-        self.disk
-            .step(Operation::Sync, &self.path, || self.file.sync_all())?;
+        self.sync()?;
         let linked = self
             .disk
             .step(Operation::Link, path, || fs::hard_link(&self.path, path));
@@ -61,13 +60,15 @@ impl StagedFile {
         Ok(created)
     }
 
-    /// Gives the file the name `path` in place of whatever has it; syncs the content first if
-    /// asked to, the directory never.
-    pub(super) fn rename_to(mut self, path: &Path, sync: bool) -> io::Result<()> {
-        if sync {
-            self.disk
-                .step(Operation::Sync, &self.path, || self.file.sync_all())?;
-        }
+    /// Makes the content durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.disk
+            .step(Operation::Sync, &self.path, || self.file.sync_all())
+    }
+
+    /// Gives the file the name `path` in place of whatever has it. Content and name are as durable
+    /// as they were synced.
+    pub(super) fn rename_to(mut self, path: &Path) -> io::Result<()> {
         self.disk
             .step(Operation::Rename, path, || fs::rename(&self.path, path))?;
         self.named = false;

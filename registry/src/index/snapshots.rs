@@ -127,11 +127,11 @@ fn note(since: &mut Before, before: Before) {
     }
 }
 
-impl Batch<'_> {
+impl Batch {
     /// Adds to `writes` what the batch overwrites, for as long as the newest snapshot is the
     /// newest, and writes all of it.
     pub(super) fn write_with_undo(&self, mut writes: sled::Batch) -> Result<(), IndexError> {
-        let index = self.index;
+        let index = &self.index;
         let mut place = index.past();
         if let Some(newest) = self.snapshot {
             for key in index.db.scan_prefix(UNDO).keys() {
@@ -159,7 +159,7 @@ impl Batch<'_> {
 
     /// What stands below the batch under the keys that it writes.
     fn before(&self) -> Result<Before, IndexError> {
-        let keys = self.state.keys();
+        let keys = self.layer.state.keys();
         keys.map(|key| {
             let record = self.index.get(key)?;
             let text = record.map(|record| String::from_utf8_lossy(&record).into_owned());

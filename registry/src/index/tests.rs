@@ -2,9 +2,14 @@
 
 use jingwei_proto::time::Time;
 
+use jingwei_proto::key::SecretKey;
+use jingwei_proto::statement::Statement;
+
 use super::*;
 use crate::disk::Disk;
-use crate::found::{Plan, found};
+use crate::enrolment::{Profile, Proposal, parse_territory, propose};
+use crate::found::{Plan, found, sign_together};
+use crate::keyfile;
 use crate::log::Log;
 use crate::registry::Paths;
 
@@ -122,4 +127,66 @@ fn an_index_that_is_let_go_of_in_a_moment_is_not_built_anew() {
     let again = Index::open(&path, &log).unwrap();
     assert!(again.get("agency/left").unwrap().is_some());
     holder.join().unwrap();
+}
+
+/// The enrolment of a national agency, signed by the root keys of the log in `dir`.
+fn enrolment(dir: &Path, log: &LogReader, id: &str) -> Envelope {
+    let founded = Envelope::parse(&log.envelope(0).unwrap()).unwrap();
+    let founded = Statement::parse(founded.payload()).unwrap();
+    let (key, noon) = (SecretKey::generate(), Time::from_seconds(9).unwrap());
+    let profile = Profile {
+        id: id.parse().unwrap(),
+        name: id.to_owned(),
+        level: 1,
+        territory: parse_territory("test@1:A").unwrap(),
+        roles: Vec::new(),
+    };
+    let proposal = propose(&profile, &founded.head.federation, &key, noon);
+    let proposal = Proposal::parse(&proposal.to_bytes()).unwrap();
+    let root = keyfile::load(&dir.join("registry/root-keys/1.pem")).unwrap();
+    sign_together(&proposal.statement(), &[&root], 1)
+}
+
+#[test]
+fn what_is_being_taken_in_is_there_for_the_next_batch() {
+    let (dir, log, path) = founded();
+    let index = Index::open(&path, &log).unwrap();
+    let mut behind = Behind::start(index.clone()).unwrap();
+    let (first, second) = (agency("aa"), agency("bb"));
+    let enrolments = ["aa", "bb"].map(|id| enrolment(dir.path(), &log, id));
+    let mut batch = behind.batch().unwrap();
+    let leaf = batch.admit(1, &enrolments[0], None).unwrap();
+    behind.hand_over(batch, 2).unwrap();
+    assert_eq!(behind.size().unwrap(), 2);
+    let mut next = behind.batch().unwrap();
+    assert!(next.get(&keys::agency(&first)).unwrap().is_some());
+    assert_eq!(next.place(&leaf_hash(&leaf)).unwrap(), Some(1));
+    assert!(
+        next.admit(2, &enrolments[0], None).is_err(),
+        "enrolled twice"
+    );
+    next.admit(2, &enrolments[1], None).unwrap();
+    behind.hand_over(next, 3).unwrap();
+    // The one before has been written when the next is handed over.
+    assert!(index.agency(&first).unwrap().is_some());
+    behind.settle().unwrap();
+    assert!(index.agency(&second).unwrap().is_some());
+    assert_eq!(index.size().unwrap(), 3);
+    // Nothing is written over a hole.
+    let mut late = behind.batch().unwrap();
+    late.base -= 1;
+    late.admit(3, &enrolment(dir.path(), &log, "dd"), None)
+        .unwrap();
+    assert!(behind.hand_over(late, 4).is_err());
+    // What was handed over is written also when nobody waits for it.
+    let mut last = behind.batch().unwrap();
+    last.admit(3, &enrolment(dir.path(), &log, "cc"), None)
+        .unwrap();
+    behind.hand_over(last, 4).unwrap();
+    drop(behind);
+    assert_eq!(index.size().unwrap(), 4);
+}
+
+fn agency(id: &str) -> AgencyId {
+    id.parse().unwrap()
 }

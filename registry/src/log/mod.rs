@@ -59,12 +59,12 @@
 //!
 //! # What it costs
 //!
-//! An append of a small batch syncs the staging (1), the record and its directory (2), and each
-//! tile or bundle with its directory (2 each: hashes, entries, and envelopes where the log has
-//! them): 9 fsyncs with envelopes, 7 without, plus 2 for each 256 entries and kind. To publish
-//! the log's own seal costs none: the commit record has it. A note with more signatures costs 2,
-//! because a reader who saw it must not be shown a smaller log after a power cut; and what
-//! [`Log::remember`] keeps costs 2 for each publication.
+//! An append of a small batch waits for the disk five times: for the staging (1), for the record and
+//! its directory (2), and for the tiles and bundles and for their directories (2), which are synced
+//! side by side: hashes, entries, and envelopes where the log has them, and one more of each kind for
+//! each 256 entries; and once for each directory that is new. To publish the log's own seal costs none: the commit record has it. A note
+//! with more signatures costs 2, because a reader who saw it must not be shown a smaller log after a
+//! power cut; and what [`Log::remember`] keeps costs 2 for each publication.
 //!
 //! Out of scope: who may enter what (the state's matter), when to seal and with which keys (the
 //! caller's), and serving over the network.

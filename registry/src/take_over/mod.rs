@@ -320,13 +320,13 @@ fn append(
 }
 
 /// The entry that completes the log, with the keys that sign from it on.
-fn admitted<'a>(
+fn admitted(
     paths: &Paths,
     envelope: &Envelope,
     body: &Root,
     log: &Log,
-    index: &'a Index,
-) -> Result<(LogKeys, Batch<'a>, Entry), Fault> {
+    index: &Index,
+) -> Result<(LogKeys, Batch, Entry), Fault> {
     let (place, tree): (u64, Digest) = (log.size(), log.checkpoint().root);
     let same = |before: &Continues| before.size == place && before.root == tree;
     if !body.continues.as_ref().is_some_and(same) {
@@ -343,9 +343,9 @@ fn admitted<'a>(
         .keys_of(&body.registry)
         .map_err(|missing| Fault::new(Blame::WrongUse, missing))?;
     let mut batch = Batch::new(index);
-    let change = batch.admit(place, envelope, None).map_err(refused)?;
+    let leaf = batch.admit(place, envelope, None).map_err(refused)?;
     let entry = Entry {
-        leaf: jingwei_proto::leaf::leaf(envelope, &change.signer),
+        leaf,
         envelope: Some(envelope.to_bytes()),
     };
     Ok((keys, batch, entry))

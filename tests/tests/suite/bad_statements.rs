@@ -247,6 +247,7 @@ fn several_in_one_call_each_for_itself() {
         old.to_bytes(),
         second.to_bytes(),
         first.to_bytes(),
+        old.to_bytes(),
     ];
     let answer: SubmitAllResponse = stage
         .call("SubmitAll", SubmitAllRequest { envelopes })

@@ -90,5 +90,5 @@ fn nothing_is_exported_that_does_not_hold_and_nothing_written_over() {
         .expect_code(2)
         .complains(&["not empty"]);
     assert_eq!(names(&work.join("full")), ["mine"]);
-    export(&pair, "none.evidence", root, &["--sigstore", "refused"]).expect_code(1);
+    export(&pair, "none.evidence", root, &["--sigstore", "refused"]).expect_code(2);
 }

@@ -447,7 +447,7 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
     let out = [&propose[..], &["--out", path(&file)]].concat();
     let come = format!("added       root key {}", added.public().id());
     let words = [
-        "against     version 1, the root in force:",
+        "against     version 1, which this one follows:",
         &come,
         "changed     threshold: 2 of 3 → 2 of 4",
         "changed     recovery: effective after 604800 s → effective after 60 s",

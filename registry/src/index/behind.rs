@@ -1,0 +1,118 @@
+//! The index follows the log by one batch: while it takes one in, the next is admitted on top.
+//!
+//! ```text
+//! batch k    admitted ─► committed ─► answered ─► handed over ─────► in the index
+//! batch k+1                                       admitted on top of k ─► committed ─► …
+//! ```
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use super::{Batch, Index, IndexError, Layer};
+
+/// A thread that brings an index to what has been committed.
+pub struct Behind {
+    index: Index,
+    batches: Option<SyncSender<(Batch, u64)>>,
+    done: Receiver<Result<(), IndexError>>,
+    /// What it is taking in, and the size that the index then has.
+    under_way: Option<(Arc<Layer>, u64)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Behind {
+    /// Starts the thread, which ends with this, after what it has been handed.
+    pub fn start(index: Index) -> io::Result<Behind> {
+        let (batches, handed) = sync_channel::<(Batch, u64)>(1);
+        let (told, done) = sync_channel(1);
+        let work = move || {
+            for (batch, size) in handed {
+                if told.send(batch.write(size)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("index".into());
+        Ok(Behind {
+            index,
+            batches: Some(batches),
+            done,
+            under_way: None,
+            thread: Some(thread.spawn(work)?),
+        })
+    }
+
+    /// An empty batch on top of all that has been handed over.
+    pub fn batch(&mut self) -> Result<Batch, IndexError> {
+        let base = self.size()?;
+        let below = self.under_way.as_ref().map(|(layer, _)| layer.clone());
+        let batch = Batch::new(&self.index);
+        Ok(Batch {
+            below,
+            base,
+            ..batch
+        })
+    }
+
+    /// The entries that the index has or is taking in.
+    pub fn size(&mut self) -> Result<u64, IndexError> {
+        if let Ok(written) = self.done.try_recv() {
+            self.under_way = None;
+            if let Err(error) = written {
+                tracing::error!(%error, "the index could not be written");
+            }
+        }
+        match &self.under_way {
+            Some((_, size)) => Ok(*size),
+            None => self.index.size(),
+        }
+    }
+
+    /// Hands over a batch of [`Behind::batch`], with which the index is to stand at `size`.
+    ///
+    /// # Errors
+    /// If the batch before it could not be written: then this one is not, either.
+    pub fn hand_over(&mut self, batch: Batch, size: u64) -> Result<(), IndexError> {
+        self.settle()?;
+        // What it was admitted on has to be there, or there would be a hole that nobody sees.
+        if self.index.size()? != batch.base {
+            return Err(self.index.stopped());
+        }
+        let layer = batch.layer.clone();
+        match self
+            .batches
+            .as_ref()
+            .map(|batches| batches.send((batch, size)))
+        {
+            Some(Ok(())) => {
+                self.under_way = Some((layer, size));
+                Ok(())
+            }
+            _ => Err(self.index.stopped()),
+        }
+    }
+
+    /// Waits until the index has all that was handed over.
+    pub fn settle(&mut self) -> Result<(), IndexError> {
+        match self.under_way.take() {
+            Some(_) => self
+                .done
+                .recv()
+                .unwrap_or_else(|_| Err(self.index.stopped())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        if let Err(error) = self.settle() {
+            tracing::error!(%error, "the index could not be written; the next start brings it up");
+        }
+        self.batches = None;
+        // Whoever opens the index next finds it let go of.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
