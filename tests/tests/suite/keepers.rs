@@ -329,7 +329,7 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
             &["2 of the 3 root keys", "and 1 has", "--root-key", "--out"],
         ),
         (resume.to_vec(), 1, &["aa is active, not suspended"]),
-        ([&suspend[..], &[path(&missing)]].concat(), 1, &["missing"]),
+        ([&suspend[..], &[path(&missing)]].concat(), 2, &["missing"]),
         (
             [&suspend[..], &[path(&foreign)]].concat(),
             4,
