@@ -278,7 +278,12 @@ impl Node {
         let stopped = stopped.map_or_else(|| record.status.to_string(), |how| how.to_string());
         let advice = match &record.successor {
             Some(successor) => format!("its successor is {successor}"),
-            None => "its superior says whether that will change".to_owned(),
+            None => match id.superior() {
+                Some(superior) => {
+                    format!("{superior}, its superior, can say whether that will change")
+                }
+                None => "the keepers of the root keys can say whether that will change".to_owned(),
+            },
         };
         let message = format!("{id} is {stopped}; it takes no part");
         Err(Fault::new(Blame::Unauthorised, message)

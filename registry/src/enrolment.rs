@@ -4,6 +4,8 @@
 //! travel by any means: it holds nothing secret, and whoever changes it breaks its signature.
 
 use jingwei_proto::dsse::Envelope;
+use std::collections::BTreeSet;
+
 use jingwei_proto::evidence::command::printable;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
@@ -217,16 +219,27 @@ pub fn check_territory(
         superior.territory, superior.id
     );
     let fault = Fault::new(Blame::Unauthorised, message);
-    let (Some(chain), Some(code)) = (stray, codes.first()) else {
+    let (Some(chain), Some(first)) = (stray, codes.first()) else {
         return Err(fault.advise(format!(
             "write codes of the list {}",
             superior.territory.list
         )));
     };
     Err(fault.advise(format!(
-        "write each code with its ancestors up to {}'s, such as {}@{}:{}<{code}; ‘jingwei init’ and ‘jingwei join’, run again by {id}, correct it",
-        superior.id, superior.territory.list, territory.edition, chain.join("<")
+        "write each code with its ancestors up to {}'s and no further, such as {}@{}:{}; ‘jingwei init’ and ‘jingwei join’, run again by {id}, correct it",
+        superior.id,
+        superior.territory.list,
+        superior.territory.edition,
+        up_to(chain, &codes, first)
     )))
+}
+
+/// A chain that ends in one of `codes`: cut where it has one, or else with `first` at its end.
+fn up_to(chain: &[String], codes: &[&str], first: &str) -> String {
+    match chain.iter().position(|code| codes.contains(&code.as_str())) {
+        Some(end) => chain[..=end].join("<"),
+        None => format!("{}<{first}", chain.join("<")),
+    }
 }
 
 fn check_possession(envelope: &Envelope, key: &PublicKey) -> Result<(), Fault> {
@@ -254,6 +267,13 @@ pub fn parse_territory(text: &str) -> Result<Territory, String> {
     if !whole {
         return Err(FORM.to_owned());
     }
+    let twice = |chain: &&Vec<String>| chain.iter().collect::<BTreeSet<_>>().len() < chain.len();
+    if let Some(chain) = chains.iter().find(twice) {
+        let chain = chain.join("<");
+        return Err(format!(
+            "‘{chain}’ names a code twice: nothing lies in itself"
+        ));
+    }
     Ok(Territory {
         list: list.to_owned(),
         edition: edition.to_owned(),
@@ -266,6 +286,17 @@ mod tests {
     use jingwei_proto::key::SecretKey;
 
     use super::*;
+
+    #[test]
+    fn a_chain_ends_in_a_code_of_the_superior_s() {
+        let chain = |text: &str| parse_territory(&format!("c@1:{text}")).unwrap().chains;
+        let advised = |text| up_to(&chain(text)[0], &["NORTH", "EAST"], "NORTH");
+        assert_eq!(advised("D1<NORTH<LAND"), "D1<NORTH");
+        assert_eq!(advised("D1<EAST<LAND"), "D1<EAST");
+        assert_eq!(advised("D1"), "D1<NORTH");
+        let twice = parse_territory("c@1:D1<NORTH<LAND<NORTH").unwrap_err();
+        assert!(twice.contains("twice"), "{twice}");
+    }
 
     #[test]
     fn a_changed_proposal_is_refused() {

@@ -65,6 +65,20 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// What its user can do next.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            SourceError::Answer { path, status, .. }
+                if *status == StatusCode::SERVICE_UNAVAILABLE && path.starts_with("checkpoint") =>
+            {
+                "it runs, and its log waits for the first quorum of witnesses: start them; ‘witnesses’ in registry.toml says where they are, and the registry's own log which of them do not answer"
+            }
+            _ => "is the registry running, and the address right?",
+        }
+    }
+}
+
 impl Source {
     /// The log at `address`, such as `http://registry.example:7000`.
     pub fn new(address: &str) -> Result<Source, SourceError> {

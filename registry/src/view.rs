@@ -51,8 +51,9 @@ impl View {
         let clock = clock::system();
         let read = replica.advance(&source, Duration::ZERO, &clock);
         read.await.map_err(|error| match error {
-            ReplicaError::Source(error) => Fault::new(Blame::Unavailable, error.to_string())
-                .advise("is the registry running, and the address right?"),
+            ReplicaError::Source(error) => {
+                Fault::new(Blame::Unavailable, error.to_string()).advise(error.advice())
+            }
             ReplicaError::Misbehaviour(error) => Fault::new(Blame::Unverified, error.to_string()),
             error => failed(&error),
         })?;

@@ -176,10 +176,12 @@ fn change(place: &Place, request: ChangeAgencyRequest, yes: bool) -> Result<(), 
     for line in &planned.explanation {
         say!("{line}");
     }
-    confirm(
-        &format!("{} {} for good?", request.action, planned.agency),
-        yes,
-    )?;
+    let lasting = match request.action.as_str() {
+        "revoke" | "successor" => " for good",
+        _ => "",
+    };
+    let question = format!("{} {}{lasting}?", request.action, planned.agency);
+    confirm(&question, yes)?;
     let done = call(
         place,
         ChangeAgencyRequest {

@@ -127,8 +127,14 @@ pub(super) fn propose_enrolment(
     now: jingwei_proto::time::Time,
 ) -> Result<(), Fault> {
     let id = agency.id();
-    if replica.index().agency(id).map_err(failed)?.is_some() {
+    if let Some(record) = replica.index().agency(id).map_err(failed)? {
         say!("enrolled    {id}");
+        if record.key != *agency.signing.public() {
+            say!(
+                "problem     with the key {}, which this node has not: bring its keys here, or let its superior bring in new ones with ‘jingwei recover’; if {id} is not yours, choose another id",
+                record.key.id()
+            );
+        }
         return Ok(());
     }
     if let Some(superior) = id.superior()
@@ -182,8 +188,8 @@ fn join_fault(error: MembershipError) -> Fault {
         MembershipError::Source(SourceError::NotHttp { .. }) => {
             fault.advise("is it a node's port? join names the registry's, which its keepers know")
         }
-        MembershipError::Source(_) | MembershipError::Replica(ReplicaError::Source(_)) => {
-            fault.advise("is the registry running, and the address right?")
+        MembershipError::Source(error) | MembershipError::Replica(ReplicaError::Source(error)) => {
+            fault.advise(error.advice())
         }
         _ => fault,
     }

@@ -26,9 +26,12 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let root = root(&arguments.running)?;
+    let (root, reached) = root(&arguments.running)?;
     let policy = Policy::of_log(&CheckpointKeys::of_root(&root)).map_err(failed)?;
     let mut head = format!("# root document {}\n", root.chain.sequence);
+    if !reached {
+        head += "# the registry was not reached: this is the first root, perhaps not the one in force\n";
+    }
     if root.quorum == 0 {
         head += &format!("# witnesses: {NO_WITNESS}\n");
         head += "# cosigner: the registry's own key, which dates its checkpoints\n";
@@ -38,13 +41,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Before its witnesses co-sign it for the first time, a log cannot be read over the network.
-fn root(running: &Running) -> Result<RootRecord, Fault> {
+/// The root in force, and true; before its witnesses co-sign it for the first time, a log cannot
+/// be read over the network, and it is the first root, and false.
+fn root(running: &Running) -> Result<(RootRecord, bool), Fault> {
     match running.view() {
-        Ok(view) => view.root(),
+        Ok(view) => Ok((view.root()?, true)),
         Err(fault) if fault.blame == Blame::Unavailable => {
             let (paths, _) = running.place.read()?;
-            first_record(&paths).map_err(failed)
+            Ok((first_record(&paths).map_err(failed)?, false))
         }
         Err(fault) => Err(fault),
     }

@@ -81,17 +81,12 @@ impl Behind {
             return Err(self.index.stopped());
         }
         let layer = batch.layer.clone();
-        match self
-            .batches
-            .as_ref()
-            .map(|batches| batches.send((batch, size)))
-        {
-            Some(Ok(())) => {
-                self.under_way = Some((layer, size));
-                Ok(())
-            }
-            _ => Err(self.index.stopped()),
+        let handed = self.batches.as_ref();
+        if handed.is_none_or(|batches| batches.send((batch, size)).is_err()) {
+            return Err(self.index.stopped());
         }
+        self.under_way = Some((layer, size));
+        Ok(())
     }
 
     /// Waits until the index has all that was handed over.
