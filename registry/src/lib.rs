@@ -40,6 +40,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod meter;
 pub mod opening;
+pub mod parcel;
 pub mod paths;
 pub mod publishing;
 pub mod queue;

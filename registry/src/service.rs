@@ -8,7 +8,7 @@ use jingwei_proto::wire::registry::{
 use tonic::{Request, Response, Status};
 
 use crate::fault::{Blame, Fault};
-use crate::sequencer::Sequencer;
+use crate::sequencer::{Accepted, Sequencer};
 use crate::serve::{PeerAddress, Secure};
 use crate::visitors::Network;
 
@@ -75,30 +75,24 @@ impl Registry for Service {
             let reason = format!("{} statements in one call, at most {MOST}", envelopes.len());
             return Err(Fault::new(Blame::Malformed, reason).into());
         }
-        let mut outcomes: Vec<Result<u64, Fault>> = Vec::with_capacity(envelopes.len());
-        let mut parsed = Vec::with_capacity(envelopes.len());
-        for envelope in &envelopes {
-            outcomes.push(match Envelope::parse(envelope) {
-                Ok(envelope) => {
-                    parsed.push(envelope);
-                    Ok(0)
-                }
-                Err(error) => Err(malformed(error)),
-            });
-        }
-        let mut newest = None;
-        let accepted = self.sequencer.submit_all_from(from, parsed).await;
-        let parsed = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
-        for (outcome, accepted) in parsed.zip(accepted) {
-            *outcome = accepted.map(|accepted| {
-                // The last was published last.
-                newest = Some(accepted.checkpoint);
-                accepted.index
-            });
+        let envelopes = envelopes
+            .into_iter()
+            .map(|envelope| Envelope::parse(&envelope).map_err(malformed));
+        let (mut outcomes, mut checkpoint) = (Vec::new(), String::new());
+        for accepted in self.sequencer.submit_all_from(from, envelopes).await {
+            outcomes.push(to_wire(accepted.map(
+                |Accepted {
+                     index,
+                     checkpoint: note,
+                 }| {
+                    checkpoint = note.to_string();
+                    index
+                },
+            )));
         }
         Ok(Response::new(SubmitAllResponse {
-            outcomes: outcomes.into_iter().map(to_wire).collect(),
-            checkpoint: newest.map_or_else(String::new, |note| note.to_string()),
+            outcomes,
+            checkpoint,
         }))
     }
 }

@@ -14,6 +14,7 @@ use tonic::Request;
 use crate::connect::{Link, Patience, Target};
 use crate::fault::{Blame, Fault};
 use crate::keyfile::TlsIdentity;
+use crate::parcel::fitting;
 use crate::request_id::RequestId;
 use crate::sequencer::Accepted;
 use crate::service::stubs::registry_client::RegistryClient;
@@ -132,16 +133,10 @@ impl Shared {
         let mut line = self.line();
         // Who has given up, or gone, wants no answer.
         line.letters.retain(|letter| !letter.reply.is_closed());
-        let mut room = MAX_ENVELOPE + PREFIX;
-        let fits = |letter: &&Letter| {
-            let size = letter.envelope.len() + PREFIX;
-            let fits = size <= room;
-            room = room.saturating_sub(size);
-            fits
-        };
-        let count = line.letters.iter().take(MOST).take_while(fits).count();
+        let sizes = line.letters.iter();
+        let sizes = sizes.map(|letter| letter.envelope.len() + PREFIX);
         // One that is too large by itself is the registry's to refuse.
-        let count = count.max(1).min(line.letters.len());
+        let count = fitting(sizes, MOST, MAX_ENVELOPE + PREFIX);
         let taken: Vec<Letter> = line.letters.drain(..count).collect();
         line.carriers -= usize::from(taken.is_empty());
         taken

@@ -20,6 +20,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::parcel::fitting;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
@@ -118,15 +119,9 @@ impl Outbox {
         };
         let life = Duration::from_secs(WAIT.unsigned_abs());
         line.letters.retain(|letter| letter.since.elapsed() < life);
-        let mut room = bundle::MOST_BYTES;
-        let fits = |letter: &&Letter| {
-            let size = letter.bytes.len() + bundle::PREFIX;
-            let fits = size <= room;
-            room = room.saturating_sub(size);
-            fits
-        };
-        let first = line.letters.iter().take(bundle::MOST);
-        let count = first.take_while(fits).count();
+        let sizes = line.letters.iter();
+        let sizes = sizes.map(|letter| letter.bytes.len() + bundle::PREFIX);
+        let count = fitting(sizes, bundle::MOST, bundle::MOST_BYTES);
         let taken: Vec<Letter> = line.letters.drain(..count).collect();
         if taken.is_empty() {
             lines.remove(provider);

@@ -1,3 +1,5 @@
+//! A policy is read and printed, and accepts what its definition accepts.
+
 use super::*;
 use crate::checkpoint::cosign;
 use crate::key::{SecretKey, Signer as _};

@@ -1,3 +1,5 @@
+//! Proofs of presence and of absence say what the state says, and nothing else.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! A witness signs what grew from what it signed, and nothing else.
+
 use super::*;
 use crate::checkpoint::cosign;
 use crate::key::{SecretKey, Signer as _};

@@ -19,7 +19,8 @@ Example:
 
 The text is a C2SP tlog-policy: it names the log's key, its witnesses' keys and the quorum. Witnesses
 read from it which log to co-sign, and any tool that knows the format verifies the log's checkpoints
-by it. Where no witness is asked for, the registry's own cosigner stands in its place. It is made from the root in force; while the registry is not running, from the first one.")]
+by it. Where no witness is asked for, the registry's own cosigner stands in its place. It is made from
+the root in force; while the registry is not running, from the first one, and says so.")]
 pub struct Arguments {
     #[command(flatten)]
     running: Running,

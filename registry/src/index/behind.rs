@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use super::{Batch, Index, IndexError, Layer};
+use super::batch::{Batch, Layer};
+use super::{Index, IndexError};
 
 /// A thread that brings an index to what has been committed.
 pub struct Behind {

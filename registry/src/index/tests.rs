@@ -3,6 +3,7 @@
 use jingwei_proto::time::Time;
 
 use jingwei_proto::key::SecretKey;
+use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::statement::Statement;
 
 use super::*;

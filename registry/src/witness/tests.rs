@@ -1,3 +1,5 @@
+//! The witness as a service and its store: each case with its answer, and nothing forgotten.
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;

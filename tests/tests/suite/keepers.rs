@@ -59,14 +59,7 @@ impl Keepers<'_> {
         let submit = ["root", "submit", path(&file)];
         self.signed(&submit, &[2]).expect_code(4);
         let key = self.key(1);
-        let sign = [
-            "root",
-            "sign",
-            path(&file),
-            "--root-key",
-            path(&key),
-            "--yes",
-        ];
+        let sign = root_sign(&file, &key);
         self.0.run(&sign).ok().prints(&["signatures  1"]);
         assert_eq!(self.size(), before);
         self.signed(&submit, &[2]).ok().prints(&["entered"]);
@@ -87,6 +80,11 @@ fn publish(node: &Node, agency: &str, name: &str) -> Ran {
 fn unanswered(node: &Node, sql: &str, why: &str) {
     let asked = node.sql(sql, &["--format", "csv"]);
     assert!(asked.code != 0 && asked.stderr.contains(why), "{asked}");
+}
+
+/// How a keeper signs a proposal.
+fn root_sign<'a>(file: &'a Path, key: &'a Path) -> [&'a str; 6] {
+    ["root", "sign", path(file), "--root-key", path(key), "--yes"]
 }
 
 #[test]
@@ -405,14 +403,7 @@ fn an_agency_is_enrolled_once_and_told_where_it_stands() {
     let out = ["enrol", path(&second), "--out", path(&file)];
     keepers.run(&out).ok();
     let key = keepers.key(1);
-    let sign = [
-        "root",
-        "sign",
-        path(&file),
-        "--root-key",
-        path(&key),
-        "--yes",
-    ];
+    let sign = root_sign(&file, &key);
     federation.registry.run(&sign).ok();
     let submit = ["root", "submit", path(&file)];
     keepers.signed(&submit, &[2]).ok().prints(&["log entry 2"]);

@@ -1,0 +1,131 @@
+//! Entries on top of an index that are not in it yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use jingwei_proto::digest::Digest;
+use jingwei_proto::dsse::Envelope;
+use jingwei_proto::leaf::leaf;
+use jingwei_proto::merkle::leaf_hash;
+use jingwei_proto::state::{self, ApplyError, Lookup, Record};
+use jingwei_proto::statement::Snapshot;
+
+use super::{Index, IndexError, leaf_key, rejected_key, state_key};
+
+/// What a sequencer admits before it commits, and what a replica folds between two writes.
+pub struct Batch {
+    pub(super) index: Index,
+    /// What the index is taking in meanwhile.
+    pub(super) below: Option<Arc<Layer>>,
+    /// The size that the index then has, where it is known.
+    pub(super) base: u64,
+    pub(super) layer: Arc<Layer>,
+    /// The place of a snapshot, which nothing in the batch comes before.
+    pub(super) snapshot: Option<u64>,
+    pub(super) rejected: Vec<(u64, String)>,
+}
+
+/// What a batch changes.
+#[derive(Clone, Default)]
+pub(super) struct Layer {
+    pub(super) state: BTreeMap<String, Option<Vec<u8>>>,
+    pub(super) leaves: BTreeMap<Digest, u64>,
+}
+
+impl Lookup for Batch {
+    type Error = IndexError;
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        match self.changed(key) {
+            Some(record) => Ok(record.clone()),
+            None => self.index.get(key),
+        }
+    }
+
+    fn find<T: Record>(&self, key: &str) -> Result<Option<T>, ApplyError<IndexError>> {
+        match self.changed(key) {
+            Some(Some(bytes)) => state::read(key, bytes).map(Some),
+            Some(None) => Ok(None),
+            None => Lookup::find(&self.index, key),
+        }
+    }
+}
+
+impl Batch {
+    /// An empty batch on top of `index`.
+    pub fn new(index: &Index) -> Batch {
+        Batch {
+            index: index.clone(),
+            below: None,
+            base: 0,
+            layer: Arc::default(),
+            snapshot: None,
+            rejected: Vec::new(),
+        }
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        std::iter::once(&*self.layer).chain(self.below.as_deref())
+    }
+
+    /// The record under a key that is not as the index has it.
+    fn changed(&self, key: &str) -> Option<&Option<Vec<u8>>> {
+        self.layers().find_map(|layer| layer.state.get(key))
+    }
+
+    /// The place of a leaf in the batch or below it.
+    pub fn place(&self, leaf: &Digest) -> Result<Option<u64>, IndexError> {
+        match self.layers().find_map(|layer| layer.leaves.get(leaf)) {
+            Some(index) => Ok(Some(*index)),
+            None => self.index.place(leaf),
+        }
+    }
+
+    /// Applies the entry at `index`, whose leaf is returned; the change is seen by the entries after
+    /// it. `snapshot` is the one in it, if it is one: then it is the first of the batch, and the
+    /// index has all that comes before.
+    pub fn admit(
+        &mut self,
+        index: u64,
+        envelope: &Envelope,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Vec<u8>, ApplyError<IndexError>> {
+        let change = state::apply(self, index, envelope)?;
+        if let Some(snapshot) = snapshot {
+            self.index.check_snapshot(snapshot)?;
+            self.snapshot = Some(index);
+        }
+        let leaf = leaf(envelope, &change.signer);
+        let layer = Arc::make_mut(&mut self.layer);
+        layer.state.extend(change.writes);
+        layer.leaves.insert(leaf_hash(&leaf), index);
+        Ok(leaf)
+    }
+
+    /// Whether nothing has been admitted yet.
+    pub fn is_empty(&self) -> bool {
+        self.layer.leaves.is_empty()
+    }
+
+    /// Writes the batch into the index, which then stands at `size`.
+    pub fn write(self, size: u64) -> Result<(), IndexError> {
+        let mut writes = sled::Batch::default();
+        for (key, record) in &self.layer.state {
+            match record {
+                Some(record) => writes.insert(state_key(key), record.as_slice()),
+                None => writes.remove(state_key(key)),
+            }
+        }
+        for (leaf, index) in &self.layer.leaves {
+            writes.insert(leaf_key(leaf), &index.to_be_bytes());
+        }
+        for (index, reason) in &self.rejected {
+            writes.insert(rejected_key(*index), reason.as_bytes());
+        }
+        writes.insert("meta/size", &size.to_be_bytes());
+        self.write_with_undo(writes)?;
+        self.index.writes.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+}
