@@ -116,8 +116,15 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Digest, DigestError> {
-        let bytes = from_hex(text).ok_or(DigestError)?;
-        bytes.try_into().map(Digest).map_err(|_| DigestError)
+        let (pairs, []) = text.as_bytes().as_chunks() else {
+            return Err(DigestError);
+        };
+        let pairs: &[[u8; 2]; 32] = pairs.try_into().map_err(|_| DigestError)?;
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            *byte = byte_of(*pair).ok_or(DigestError)?;
+        }
+        Ok(Digest(bytes))
     }
 }
 
@@ -159,18 +166,19 @@ pub fn to_hex(bytes: &[u8]) -> String {
 
 /// The bytes of a lower-case hexadecimal text, `None` for any other text.
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = text.as_bytes().as_chunks() else {
+        return None;
+    };
+    pairs.iter().copied().map(byte_of).collect()
+}
+
+fn byte_of([high, low]: [u8; 2]) -> Option<u8> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),
         b'a'..=b'f' => Some(c - b'a' + 10),
         _ => None,
     };
-    let text = text.as_bytes();
-    if !text.len().is_multiple_of(2) {
-        return None;
-    }
-    text.chunks_exact(2)
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
+    Some(digit(high)? << 4 | digit(low)?)
 }
 
 #[cfg(test)]

@@ -19,6 +19,14 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 /// The largest envelope accepted, in bytes; a manifest with a 64 KiB schema fits with room.
 pub const MAX_ENVELOPE: usize = 256 * 1024;
 
+/// The RFC 8785 form around its three values: the members in their order. Base64 and hex need no
+/// escapes.
+const BEFORE_PAYLOAD: &str = r#"{"payload":""#;
+const BEFORE_KEY: &str =
+    r#"","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":""#;
+const BEFORE_SIGNATURE: &str = r#"","sig":""#;
+const END: &str = r#""}]}"#;
+
 /// A signed payload: one Ed25519 signature by the key that `key` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
@@ -106,23 +114,21 @@ impl Envelope {
         if bytes.len() > MAX_ENVELOPE {
             return Err(EnvelopeError::TooLarge(bytes.len()));
         }
-        let envelope: Envelope = from_wire(serde_json::from_slice(bytes)?)?;
-        if envelope.to_bytes() != bytes {
-            return Err(EnvelopeError::NotCanonical);
+        if let Some(envelope) = spelt(bytes) {
+            return Ok(envelope);
         }
-        Ok(envelope)
+        // What it is instead.
+        from_wire(serde_json::from_slice(bytes)?)?;
+        Err(EnvelopeError::NotCanonical)
     }
 
     /// The RFC 8785 form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // The members in their order; base64 and hex need no escapes.
         let payload = BASE64_STANDARD.encode(&self.payload);
         let sig = BASE64_STANDARD.encode(self.signature);
         let key = self.key;
-        format!(
-            r#"{{"payload":"{payload}","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"keyid":"{key}","sig":"{sig}"}}]}}"#
-        )
-        .into_bytes()
+        format!("{BEFORE_PAYLOAD}{payload}{BEFORE_KEY}{key}{BEFORE_SIGNATURE}{sig}{END}")
+            .into_bytes()
     }
 
     /// The signed bytes.
@@ -173,6 +179,21 @@ pub fn pae(payload: &[u8]) -> Vec<u8> {
 fn encode(kind: &str, payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len());
     [head.as_bytes(), payload].concat()
+}
+
+/// The envelope whose RFC 8785 form these bytes are. There is one spelling of every value: hex in
+/// lower case, and base64 with its padding and no bits left over.
+fn spelt(bytes: &[u8]) -> Option<Envelope> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (payload, rest) = text.strip_prefix(BEFORE_PAYLOAD)?.split_once(BEFORE_KEY)?;
+    let (key, rest) = rest.split_once(BEFORE_SIGNATURE)?;
+    let signature = BASE64_STANDARD.decode(rest.strip_suffix(END)?).ok()?;
+    Some(Envelope {
+        payload: BASE64_STANDARD.decode(payload).ok()?,
+        key: key.parse().ok()?,
+        signature: signature.try_into().ok()?,
+        verified: Verified::default(),
+    })
 }
 
 fn from_wire(wire: Wire) -> Result<Envelope, EnvelopeError> {

@@ -330,6 +330,11 @@ impl Coverage {
         self.gate.clone()
     }
 
+    /// Whether the log takes in statements now.
+    pub fn is_open(&self) -> bool {
+        *self.gate.borrow() == Gate::Open
+    }
+
     /// Waits until the log takes in statements.
     pub async fn open(&self, deadline: Instant) -> Result<(), Fault> {
         let mut gate = self.gate.clone();

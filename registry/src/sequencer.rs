@@ -14,7 +14,6 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::Rejection;
@@ -29,7 +28,7 @@ use crate::log::{Log, LogError, LogReader};
 pub use crate::publishing::LogKeys;
 use crate::publishing::{Coverage, PATIENCE, Publishing};
 use crate::queue::{self, Full};
-use crate::quota::{self, Payer, Quotas, SubmitLimits};
+use crate::quota::{self, Payer, Quotas, Signer, SubmitLimits};
 use crate::visitors::Network;
 use crate::witness::client::WitnessAddress;
 use crate::witness::rounds::Gate;
@@ -64,7 +63,7 @@ pub struct Accepted {
 
 /// What goes into the log.
 enum Work {
-    Statement(Envelope),
+    Statement(Arc<Envelope>),
     /// A statement that the writer itself makes, of the state that it then stands at.
     Snapshot,
 }
@@ -87,14 +86,14 @@ impl Work {
 
 /// What waits for the writer.
 struct Waiting {
-    answer: oneshot::Receiver<Result<u64, Fault>>,
+    answer: oneshot::Receiver<Result<Place, Fault>>,
     /// When its submitter is told that no quorum has signed.
     deadline: Deadline,
 }
 
 /// How far a submission has come.
 enum Begun {
-    /// It is in the log already, at this place.
+    /// It is in the log already, at this place, and a published checkpoint covers it.
     Entered(u64),
     /// It is in the queue, and paid for.
     Waits {
@@ -104,7 +103,15 @@ enum Begun {
     },
 }
 
-type Reply = oneshot::Sender<Result<u64, Fault>>;
+type Reply = oneshot::Sender<Result<Place, Fault>>;
+
+/// Where the writer has put a statement.
+#[derive(Clone, Copy)]
+struct Place {
+    index: u64,
+    /// It was there before.
+    again: bool,
+}
 
 struct Submission {
     work: Work,
@@ -170,7 +177,8 @@ impl Sequencer {
     }
 
     /// Enters a statement that came from `network` and waits until it is durable. Its signer pays, or
-    /// whoever is there if that is nobody the log knows; what is in the log already costs nothing.
+    /// whoever is there if that is nobody the log knows; what is in the log already costs no share
+    /// of the day.
     pub async fn submit_from(
         &self,
         network: Network,
@@ -213,27 +221,47 @@ impl Sequencer {
     /// Enters a snapshot of the registry's own; returns its index.
     pub async fn snapshot(&self) -> Result<u64, Fault> {
         let waiting = self.queue(&Payer::Keepers, Work::Snapshot, deadline());
-        Ok(self.entry(waiting.await?).await?.index)
+        let (accepted, _) = self.entry(waiting.await?).await?;
+        Ok(accepted.index)
     }
 
     /// Puts a statement into the queue, which came from a network or else from the keepers.
+    ///
+    /// Most are new. Whether one is in the log already is looked up here only where something is in
+    /// its way, and otherwise by the writer, when the rules reject it.
     async fn begin(
         &self,
         from: Option<Network>,
         envelope: Envelope,
         deadline: Deadline,
     ) -> Result<Begun, Fault> {
+        let envelope = Arc::new(envelope);
         let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
-        if let Some(signer) = &signer
-            && let Some(index) = self.entered(&envelope, &signer.key)?
+        if !self.coverage.is_open()
+            && let Some(index) = self.entered(&envelope, signer.as_ref())?
         {
             return Ok(Begun::Entered(index));
         }
-        let payer = match (from, signer) {
+        let payer = match (from, &signer) {
             (None, _) => Payer::Keepers,
-            (Some(_), Some(signer)) => Payer::Agency(signer.agency),
+            (Some(_), Some(signer)) => Payer::Agency(signer.agency.clone()),
             (Some(network), None) => Payer::Stranger(network),
         };
+        let fault = match self.pay(payer, envelope.clone(), deadline).await {
+            Ok(begun) => return Ok(begun),
+            Err(fault) => fault,
+        };
+        let entered = self.entered(&envelope, signer.as_ref())?;
+        entered.map(Begun::Entered).ok_or(fault)
+    }
+
+    /// Lets `payer` pay for a statement that then waits in the queue.
+    async fn pay(
+        &self,
+        payer: Payer,
+        envelope: Arc<Envelope>,
+        deadline: Deadline,
+    ) -> Result<Begun, Fault> {
         let length = envelope.payload().len() as u64;
         self.quotas.charge(&payer, length, Instant::now())?;
         let work = Work::Statement(envelope);
@@ -263,10 +291,10 @@ impl Sequencer {
                 length,
             } => {
                 let entered = self.entry(waiting).await;
-                if entered.is_err() {
+                if !entered.as_ref().is_ok_and(|(_, again)| !again) {
                     self.quotas.give_back(&payer, length);
                 }
-                entered
+                entered.map(|(accepted, _)| accepted)
             }
         }
     }
@@ -299,15 +327,21 @@ impl Sequencer {
         Ok(Waiting { answer, deadline })
     }
 
-    /// Where it was entered, once that is durable and covered.
-    async fn entry(&self, Waiting { answer, deadline }: Waiting) -> Result<Accepted, Fault> {
-        let index = answer.await.unwrap_or_else(|_| Err(stopped()))?;
+    /// Where it was entered, once that is durable and covered, and whether it was there before.
+    async fn entry(
+        &self,
+        Waiting { answer, deadline }: Waiting,
+    ) -> Result<(Accepted, bool), Fault> {
+        let Place { index, again } = answer.await.unwrap_or_else(|_| Err(stopped()))?;
         let checkpoint = self.coverage.covered(index, deadline).await?;
-        Ok(Accepted { index, checkpoint })
+        Ok((Accepted { index, checkpoint }, again))
     }
 
     /// The place of a statement that a published checkpoint covers already.
-    fn entered(&self, envelope: &Envelope, key: &PublicKey) -> Result<Option<u64>, Fault> {
+    fn entered(&self, envelope: &Envelope, signer: Option<&Signer>) -> Result<Option<u64>, Fault> {
+        let Some(Signer { key, .. }) = signer else {
+            return Ok(None);
+        };
         let hash = leaf_hash(&leaf(envelope, key));
         let place = self.index.place(&hash).map_err(unreadable)?;
         Ok(place.filter(|place| *place < self.log.size()))

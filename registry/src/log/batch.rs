@@ -7,13 +7,15 @@
 //! Integers are big-endian. The file may tear or be stale; it counts only while its digest is
 //! the one that the newest commit record names.
 
+use std::borrow::Cow;
+
 use super::Entry;
 
 const MAGIC: &[u8] = b"jingwei batch 1\n";
 
 /// Entries on their way into the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(super) struct Batch<'a> {
     /// The number of the commit that is to take them in.
     pub number: u64,
     /// The log's size before them.
@@ -21,17 +23,17 @@ pub(super) struct Batch {
     /// Whether each has an envelope; then all have.
     pub envelopes: bool,
     /// At least one.
-    pub entries: Vec<Entry>,
+    pub entries: Cow<'a, [Entry]>,
 }
 
 /// The staged form of a batch.
-pub(super) fn encode(number: u64, before: u64, envelopes: bool, entries: &[Entry]) -> Vec<u8> {
+pub(super) fn encode(batch: &Batch<'_>) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
-    bytes.extend(number.to_be_bytes());
-    bytes.extend(before.to_be_bytes());
-    bytes.push(envelopes.into());
-    bytes.extend((entries.len() as u32).to_be_bytes());
-    for entry in entries {
+    bytes.extend(batch.number.to_be_bytes());
+    bytes.extend(batch.before.to_be_bytes());
+    bytes.push(batch.envelopes.into());
+    bytes.extend((batch.entries.len() as u32).to_be_bytes());
+    for entry in &*batch.entries {
         push(&mut bytes, &entry.leaf);
         if let Some(envelope) = &entry.envelope {
             push(&mut bytes, envelope);
@@ -46,7 +48,7 @@ fn push(bytes: &mut Vec<u8>, part: &[u8]) {
 }
 
 /// Reads a staged batch; `None` for anything that [`encode`] does not write.
-pub(super) fn decode(bytes: &[u8]) -> Option<Batch> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Batch<'static>> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
     let number = u64::from_be_bytes(take(&mut rest)?);
     let before = u64::from_be_bytes(take(&mut rest)?);
@@ -70,7 +72,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Batch> {
         number,
         before,
         envelopes,
-        entries,
+        entries: entries.into(),
     })
 }
 
@@ -100,13 +102,13 @@ mod tests {
                     envelope: envelopes.then(|| vec![i; usize::from(i)]),
                 })
                 .collect();
-            let bytes = encode(7, 9, envelopes, &entries);
             let batch = Batch {
                 number: 7,
                 before: 9,
                 envelopes,
-                entries,
+                entries: entries.into(),
             };
+            let bytes = encode(&batch);
             assert_eq!(decode(&bytes), Some(batch));
             for end in 0..bytes.len() {
                 assert_eq!(decode(&bytes[..end]), None);

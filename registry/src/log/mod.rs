@@ -526,11 +526,21 @@ impl Log {
         })
     }
 
-    /// Stages the batch durably and returns what the storage gives back of it.
-    fn stage(&self, entries: &[Entry], envelopes: bool) -> Result<(Batch, Digest), LogError> {
+    /// Stages the batch durably, as the storage is seen to give it back.
+    fn stage<'e>(
+        &self,
+        entries: &'e [Entry],
+        envelopes: bool,
+    ) -> Result<(Batch<'e>, Digest), LogError> {
         let number = self.newest.as_ref().map_or(1, |commit| commit.number + 1);
         let failed = |error| LogError::io(&*self.storage, STAGED, error);
-        let bytes = batch::encode(number, self.edge.size(), envelopes, entries);
+        let batch = Batch {
+            number,
+            before: self.edge.size(),
+            envelopes,
+            entries: entries.into(),
+        };
+        let bytes = batch::encode(&batch);
         let digest = Digest::of(&bytes);
         self.storage
             .stage(number, &digest, &bytes)
@@ -543,9 +553,6 @@ impl Log {
                 "it reads back other than it was written",
             ));
         }
-        let batch = batch::decode(&bytes).ok_or_else(|| {
-            LogError::corrupt(&*self.storage, STAGED, "it reads back as no batch")
-        })?;
         Ok((batch, digest))
     }
 
@@ -608,7 +615,10 @@ fn check_seal(checkpoint: &Checkpoint, note: &str) -> Result<(), String> {
 }
 
 /// The staged batch, if it is the one that `commit` took in.
-fn staged_batch(storage: &dyn Storage, commit: &Commit) -> Result<Option<Batch>, LogError> {
+fn staged_batch(
+    storage: &dyn Storage,
+    commit: &Commit,
+) -> Result<Option<Batch<'static>>, LogError> {
     let staged = storage.staged(commit.number, &commit.batch);
     let staged = staged.map_err(|error| LogError::io(storage, STAGED, error))?;
     let own = staged.filter(|bytes| Digest::of(bytes) == commit.batch);

@@ -90,7 +90,7 @@ impl LogReader {
             .flatten();
         batch
             .filter(|batch| batch.before == 0)
-            .and_then(|batch| batch.entries.into_iter().next()?.envelope)
+            .and_then(|batch| batch.entries.first()?.envelope.clone())
             .ok_or_else(|| LogError::Empty {
                 dir: storage.place(""),
             })

@@ -18,7 +18,7 @@ pub struct Stored {
     /// What is in the tiles for certain.
     tiles: LogReader,
     /// The newest batch.
-    batch: Option<Batch>,
+    batch: Option<Batch<'static>>,
 }
 
 impl Stored {
@@ -64,7 +64,7 @@ impl Stored {
         });
         let mut entries: Vec<Entry> = in_tiles.collect::<Result<_, LogError>>()?;
         if let Some(batch) = &self.batch {
-            let staged = (batch.before..).zip(&batch.entries);
+            let staged = (batch.before..).zip(&*batch.entries);
             let wanted = staged.filter(|(at, _)| (border..range.end).contains(at));
             entries.extend(wanted.map(|(_, entry)| entry.clone()));
         }

@@ -69,7 +69,7 @@ impl Tiles {
 
     /// What the files are that `batch` adds or widens. `tail` are the tiles before it that are
     /// not full; nothing else is read.
-    pub fn plan(&self, tail: &Tail, batch: &Batch) -> Result<Plan, LogError> {
+    pub fn plan(&self, tail: &Tail, batch: &Batch<'_>) -> Result<Plan, LogError> {
         let after = batch.before + batch.entries.len() as u64;
         let mut planner = Planner {
             tiles: self,
@@ -179,7 +179,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn hashes(&mut self, batch: &Batch, after: u64) -> Result<(), LogError> {
+    fn hashes(&mut self, batch: &Batch<'_>, after: u64) -> Result<(), LogError> {
         let leaves = batch.entries.iter().map(|entry| leaf_hash(&entry.leaf));
         // New hashes of one level of tiles; below it fill those of the next.
         let mut level = 0;

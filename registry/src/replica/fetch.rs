@@ -30,7 +30,7 @@ use crate::source::{MAX_BUNDLE, Source, SourceError};
 const CHUNK: u64 = 4_096;
 /// Bytes with which a chunk is full before that; common statements stay below.
 const FULL: usize = 8 * 1024 * 1024;
-/// Bytes that may be on the way from reading to storing. A single chunk that is larger waits
+/// Bytes that may be on the way from reading to indexing. A single chunk that is larger waits
 /// until it is alone.
 const ON_THE_WAY: u32 = 32 * 1024 * 1024;
 /// Requests under way at once.
@@ -313,7 +313,7 @@ pub(super) enum Refused {
 pub(super) struct Checked {
     pub entries: Vec<Entry>,
     pub envelopes: Vec<Envelope>,
-    /// Given back when they are stored.
+    /// Given back when they are stored and indexed.
     _share: OwnedSemaphorePermit,
 }
 

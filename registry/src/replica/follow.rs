@@ -303,8 +303,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Takes in what is new up to the signed checkpoint. Reading, checking and storing go on
-    /// side by side, each on the chunk after the one that the next is busy with.
+    /// Takes in what is new up to the signed checkpoint. Reading, checking, storing and indexing go
+    /// on side by side, each on the chunk after the one that the next is busy with.
     async fn grow(
         self: &Arc<Self>,
         source: &Source,
@@ -318,15 +318,20 @@ impl Replica {
         let (to_store, checked) = mpsc::channel(1);
         let reading = fetch::chunks(source, from, borders, signed.checkpoint.size, to_check);
         let checking = tokio::task::spawn_blocking(move || check_all(raw, &to_store, edge));
+        let (to_index, entered) = mpsc::channel(1);
         let (replica, signed_too) = (self.clone(), signed.clone());
-        let storing = tokio::task::spawn_blocking(move || replica.store_all(checked, &signed_too));
-        let (read, checked, stored) = tokio::join!(reading, checking, storing);
+        let storing =
+            tokio::task::spawn_blocking(move || replica.store_all(checked, &to_index, &signed_too));
+        let replica = self.clone();
+        let indexing = tokio::task::spawn_blocking(move || replica.index_all(entered));
+        let (read, checked, stored, indexed) = tokio::join!(reading, checking, storing, indexing);
         // The first in the order of work is the cause of the others.
         read?;
         if let Err(refused) = checked.map_err(panicked)? {
             return Err(self.explain(source, signed, refused).await);
         }
-        stored.map_err(panicked)?
+        stored.map_err(panicked)??;
+        indexed.map_err(panicked)?
     }
 
     /// Where each bundle ends. If more than one is new, the leaf hashes are read first, so that
@@ -460,17 +465,19 @@ impl Replica {
     fn store_all(
         &self,
         mut checked: mpsc::Receiver<Checked>,
+        to_index: &mpsc::Sender<(u64, Checked)>,
         signed: &Signed,
     ) -> Result<(), ReplicaError> {
-        while let Some(chunk) = checked.blocking_recv() {
+        while let Some(mut chunk) = checked.blocking_recv() {
             let from = self.committed.size();
-            let last = from + chunk.entries.len() as u64 == signed.checkpoint.size;
+            let entries = std::mem::take(&mut chunk.entries);
+            let last = from + entries.len() as u64 == signed.checkpoint.size;
             if last {
                 lock(&self.highest).keep(&signed.checkpoint, &signed.note)?;
             }
             let mut log = lock(&self.log);
             log.continue_as(&signed.checkpoint.origin);
-            let sealed = log.append(&chunk.entries, |own| match last {
+            let sealed = log.append(&entries, |own| match last {
                 true => Ok::<_, std::convert::Infallible>(signed.note.to_string()),
                 // On the way to the signed size, which these entries were seen to lead to.
                 false => Ok(on_the_way(own, &signed.note)),
@@ -480,9 +487,21 @@ impl Replica {
                 log.publish(&signed.note)?;
             }
             drop(log);
-            drop(chunk.entries);
+            drop(entries);
+            if to_index.blocking_send((from, chunk)).is_err() {
+                // Indexing failed, and says why itself.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Indexes chunks that were stored, each with the place of its first entry, as far as the index
+    /// may follow; what it passes over here it takes from the log at the end.
+    fn index_all(&self, mut stored: mpsc::Receiver<(u64, Checked)>) -> Result<(), ReplicaError> {
+        while let Some((from, chunk)) = stored.blocking_recv() {
             let to = from + chunk.envelopes.len() as u64;
-            if self.index.size()? == from && self.followed().size() == to {
+            if self.index.size()? == from && self.followed().size() >= to {
                 self.index.fold(from, &chunk.envelopes)?;
             }
         }

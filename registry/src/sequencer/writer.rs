@@ -10,7 +10,7 @@ use jingwei_proto::state::{ApplyError, KeyRecord, Lookup, RootRecord, keys, reco
 use jingwei_proto::statement::{Head, Predicate, RegistryKeys, Snapshot, Statement};
 
 use super::{
-    KeyRing, LogKeys, Reply, Submission, Work, from_rejection, root_in, too_old, unreadable,
+    KeyRing, LogKeys, Place, Reply, Submission, Work, from_rejection, root_in, too_old, unreadable,
 };
 use crate::clock::Clock;
 use crate::fault::{Blame, Fault};
@@ -74,7 +74,7 @@ impl Writer {
             }
         };
         let mut entries = Vec::new();
-        let mut waiting: Vec<(Reply, u64)> = Vec::new();
+        let mut waiting: Vec<(Reply, Place)> = Vec::new();
         let mut next = None;
         while next.is_none()
             && let Some(Submission { work, reply }) = submissions.pop_front()
@@ -92,14 +92,18 @@ impl Writer {
                     }
                 };
             }
-            let place = self.log.size() + entries.len() as u64;
-            match self.admit(&mut batch, place, work) {
-                Ok(Admitted::New { place, entry, root }) => {
+            let index = self.log.size() + entries.len() as u64;
+            match self.admit(&mut batch, index, work) {
+                Ok(Admitted::New { entry, root }) => {
                     entries.push(entry);
-                    waiting.push((reply, place));
+                    let again = false;
+                    waiting.push((reply, Place { index, again }));
                     next = root;
                 }
-                Ok(Admitted::Old { place }) => waiting.push((reply, place)),
+                Ok(Admitted::Old { index }) => {
+                    let again = true;
+                    waiting.push((reply, Place { index, again }));
+                }
                 Err(fault) => {
                     metrics::counter!("jingwei_registry_rejected_total", "reason" => fault.blame.reason())
                         .increment(1);
@@ -112,10 +116,10 @@ impl Writer {
         } else {
             self.append(&entries, batch, next)
         };
-        for (reply, index) in waiting {
+        for (reply, place) in waiting {
             // A submitter that went away will submit again, and get the same index.
             let _ = reply.send(match &result {
-                Ok(_) => Ok(index),
+                Ok(_) => Ok(place),
                 Err(fault) => Err(fault.clone()),
             });
         }
@@ -224,7 +228,7 @@ impl Writer {
     fn admit(&self, batch: &mut Batch, next: u64, work: Work) -> Result<Admitted, Fault> {
         let envelope = match work {
             Work::Statement(envelope) => envelope,
-            Work::Snapshot => self.snapshot()?,
+            Work::Snapshot => Arc::new(self.snapshot()?),
         };
         // Before the batch takes it in: a registry that could sign nothing after it would be
         // at its end.
@@ -278,12 +282,11 @@ impl Writer {
 
 enum Admitted {
     New {
-        place: u64,
         entry: Entry,
         root: Option<Box<NewRoot>>,
     },
     Old {
-        place: u64,
+        index: u64,
     },
 }
 
@@ -306,14 +309,10 @@ fn admit(
                 leaf,
                 envelope: Some(envelope.to_bytes()),
             };
-            Ok(Admitted::New {
-                place: next,
-                entry,
-                root,
-            })
+            Ok(Admitted::New { entry, root })
         }
         Err(ApplyError::Rejected(rejection)) => match known(batch, envelope) {
-            Ok(Some(place)) => Ok(Admitted::Old { place }),
+            Ok(Some(index)) => Ok(Admitted::Old { index }),
             _ => Err(from_rejection(rejection)),
         },
         Err(ApplyError::RulesTooNew(rules)) => Err(too_old(rules)),
