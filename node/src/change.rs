@@ -11,6 +11,7 @@ use jingwei_proto::statement::{
 use jingwei_proto::wire::node::{ChangeAgencyRequest, ChangeAgencyResponse};
 use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::history;
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
 use jingwei_registry::rehearsal;
 
@@ -25,7 +26,7 @@ struct Change {
 }
 
 impl Node {
-    /// Explains a change of an agency, or makes it.
+    /// Explains a change of an agency, or makes it, unless the agency is already what it is to be.
     pub async fn change_agency(
         &self,
         request: &ChangeAgencyRequest,
@@ -35,20 +36,28 @@ impl Node {
         let Predicate::Agency(agency) = &change.statement.predicate else {
             return Err(Fault::new(Blame::Internal, "a change is about an agency"));
         };
-        let root = self.replica.index().root().map_err(index_fault)?;
+        let record = &change.record;
+        let (index, log) = (self.replica.index(), self.replica.log());
+        if let Some(already) = history::already(index, log, record, &agency.action) {
+            return Ok(ChangeAgencyResponse {
+                agency: record.id.to_string(),
+                already,
+                ..ChangeAgencyResponse::default()
+            });
+        }
+        let root = index.root().map_err(index_fault)?;
         let root = root.ok_or_else(|| Fault::new(Blame::Unavailable, "the replica is empty"))?;
         let by = change.signer.id().as_str();
-        let record = &change.record;
         let stopped = self.stopped(record);
         let because = stopped.as_ref().and_then(|stopped| stopped.reason());
         let mut response = ChangeAgencyResponse {
             agency: record.id.to_string(),
             explanation: lifecycle::explain(record, &agency.action, by, &root, because),
-            index: 0,
+            ..ChangeAgencyResponse::default()
         };
         // Refused here before anybody is asked, and not only by the registry afterwards.
         let envelope = change.statement.sign(&change.signer.signing);
-        rehearsal::judge(self.replica.index(), &envelope)?;
+        rehearsal::judge(index, &envelope)?;
         if request.enter {
             response.index = self.enter(&envelope).await?;
             self.settle_keys();

@@ -4,15 +4,18 @@
 //! secret: whoever changes it breaks the signatures, and every keeper is shown what the file
 //! says before signing. The last keeper signs the statement with the others' envelopes inside.
 //!
-//! A next root document has the one in force beside it, so that a keeper who is offline sees what
-//! would change. Nobody need believe that: the proposed one names its digest.
+//! The root document in force travels beside it, so that a keeper who is offline sees how many must
+//! sign, and what a next one would change. Nobody need believe that: a next root names its digest,
+//! and whose signatures count is for the registry to say.
+
+use std::fmt;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::json;
 use jingwei_proto::key::{KeyId, PublicKey, Signer};
 use jingwei_proto::state::RootRecord;
-use jingwei_proto::statement::{Predicate, Root, Statement};
+use jingwei_proto::statement::{Agency, Predicate, Root, Statement};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Blame, Fault};
@@ -26,7 +29,7 @@ pub struct Proposal {
     before: Option<Before>,
 }
 
-/// The root document that a proposed one follows.
+/// The root document that was in force when the statement was proposed.
 #[derive(Debug, Clone)]
 struct Before {
     text: String,
@@ -53,6 +56,9 @@ impl Proposal {
     }
 
     /// The same, with the root document in force beside it.
+    ///
+    /// # Errors
+    /// If it is another statement, or the proposed root follows another one.
     pub fn after(self, root: &Envelope) -> Result<Proposal, Fault> {
         let text = String::from_utf8_lossy(root.payload()).into_owned();
         let before = Before::of(&self.statement, text)
@@ -111,7 +117,7 @@ impl Proposal {
         &self.statement
     }
 
-    /// The root document that the proposed one follows, if the file says it.
+    /// The root document in force, as far as the file says it: the one that a proposed root follows.
     pub fn before(&self) -> Option<&Root> {
         self.before.as_ref().map(|before| &before.root)
     }
@@ -138,29 +144,62 @@ impl Proposal {
             .advise("‘jingwei-registry root show’ lists the keys in force: sign with one of them"))
     }
 
-    /// Checks that enough root keys have signed: of those in force, and for a next root document
-    /// of its own too.
-    pub fn check_signatures(&self, in_force: &RootRecord) -> Result<(), Fault> {
-        self.check_set("in force", &in_force.keys, in_force.threshold)?;
+    /// Whether this is the agency's own key, by which it agrees: no root key's signature.
+    pub fn is_own_key(&self, signer: KeyId) -> bool {
         match &self.statement.predicate {
-            Predicate::Root(next) => self.check_set("proposed", &next.keys, next.threshold),
-            _ => Ok(()),
+            Predicate::Agency(Agency { action, .. }) => {
+                action.key().is_some_and(|key| key.id() == signer)
+            }
+            _ => false,
         }
     }
 
-    fn check_set(&self, which: &str, keys: &[PublicKey], threshold: u64) -> Result<(), Fault> {
-        let signed = |key: &&PublicKey| self.signers().any(|signer| signer == key.id());
-        let signed = keys.iter().filter(signed).count() as u64;
-        if signed >= threshold {
-            return Ok(());
+    /// How many root keys have signed, of those in force, and for a next root document of its own
+    /// too.
+    pub fn counts(&self, in_force: &[PublicKey], threshold: u64) -> Vec<Count> {
+        let mut counts = vec![self.count("in force", in_force, threshold)];
+        if let Predicate::Root(next) = &self.statement.predicate {
+            counts.push(self.count("proposed", &next.keys, next.threshold));
         }
-        let have = if signed == 1 { "has" } else { "have" };
-        let reason = format!(
-            "{} of the {} {which} must sign, and {signed} {have}",
+        counts
+    }
+
+    /// How many more keys must sign at least: one may count for both roots.
+    pub fn missing(&self, in_force: &[PublicKey], threshold: u64) -> u64 {
+        let counts = self.counts(in_force, threshold);
+        let missing: u64 = counts.iter().map(Count::missing).sum();
+        let Predicate::Root(next) = &self.statement.predicate else {
+            return missing;
+        };
+        let unsigned = in_force.iter().filter(|key| !self.has_signed(key));
+        let both = unsigned.filter(|key| next.keys.contains(key)).count() as u64;
+        let least = counts.iter().map(Count::missing).min().unwrap_or(0);
+        missing - least.min(both)
+    }
+
+    fn count(&self, which: &'static str, keys: &[PublicKey], threshold: u64) -> Count {
+        Count {
+            which,
+            signed: keys.iter().filter(|key| self.has_signed(key)).count() as u64,
             threshold,
-            root_keys(keys.len() as u64)
-        );
-        Err(Fault::new(Blame::Unauthorised, reason))
+            keys: keys.len() as u64,
+        }
+    }
+
+    fn has_signed(&self, key: &PublicKey) -> bool {
+        self.signers().any(|signer| signer == key.id())
+    }
+
+    /// Checks that enough root keys have signed, by [`Proposal::counts`].
+    ///
+    /// # Errors
+    /// If they have not.
+    pub fn check_signatures(&self, in_force: &RootRecord) -> Result<(), Fault> {
+        let counts = self.counts(&in_force.keys, in_force.threshold);
+        match counts.into_iter().find(|count| count.missing() > 0) {
+            None => Ok(()),
+            Some(few) => Err(Fault::new(Blame::Unauthorised, few.complaint())),
+        }
     }
 
     /// Adds a signature; a key signs once.
@@ -183,9 +222,54 @@ impl Proposal {
     }
 }
 
+/// How many root keys of one root have signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    which: &'static str,
+    signed: u64,
+    threshold: u64,
+    keys: u64,
+}
+
+impl Count {
+    /// How many more of them must sign.
+    pub fn missing(&self) -> u64 {
+        self.threshold.saturating_sub(self.signed)
+    }
+
+    fn complaint(&self) -> String {
+        let have = if self.signed == 1 { "has" } else { "have" };
+        format!(
+            "{} of the {} {} must sign, and {} {have}",
+            self.threshold,
+            root_keys(self.keys),
+            self.which,
+            self.signed
+        )
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} that the {} {} must give",
+            self.signed,
+            self.threshold,
+            root_keys(self.keys),
+            self.which
+        )?;
+        match self.missing() {
+            0 => Ok(()),
+            missing => write!(f, ": {missing} missing"),
+        }
+    }
+}
+
 impl Before {
-    fn of(next: &Statement, text: String) -> Result<Before, String> {
-        if next.head.previous != Some(Digest::of(text.as_bytes())) {
+    fn of(proposed: &Statement, text: String) -> Result<Before, String> {
+        let follows = proposed.head.previous == Some(Digest::of(text.as_bytes()));
+        if matches!(proposed.predicate, Predicate::Root(_)) && !follows {
             return Err(
                 "the root that is beside the proposed one is not the one it follows".into(),
             );
@@ -202,7 +286,7 @@ impl Before {
 mod tests {
     use jingwei_proto::key::SecretKey;
     use jingwei_proto::state::{Chain, RULES};
-    use jingwei_proto::statement::{Action, Head, Reason, RegistryKeys};
+    use jingwei_proto::statement::{Action, Head, NewKey, Reason, RegistryKeys};
     use jingwei_proto::time::Time;
 
     use super::*;
@@ -330,5 +414,56 @@ mod tests {
         assert_eq!(few.message, words);
         proposal.sign(&key(4));
         proposal.check_signatures(&record).unwrap();
+        assert_eq!(proposal.missing(&record.keys, record.threshold), 0);
+    }
+
+    #[test]
+    fn one_more_signature_may_count_for_both_roots() {
+        let first = root(1, None, &[1, 2, 3]);
+        let (record, digest) = (in_force(&first), Digest::of(&first.payload()));
+        let missing = |proposal: &Proposal| proposal.missing(&record.keys, record.threshold);
+        let mut proposal = Proposal::new(&root(2, Some(digest), &[3, 4]));
+        // 1 or 2, and 3, and 4.
+        assert_eq!(missing(&proposal), 3);
+        proposal.sign(&key(3));
+        assert_eq!(missing(&proposal), 2);
+        proposal.sign(&key(1));
+        assert_eq!(missing(&proposal), 1);
+        let mut proposal = Proposal::new(&root(2, Some(digest), &[1, 2, 3]));
+        assert_eq!(missing(&proposal), 2);
+        proposal.sign(&key(2));
+        assert_eq!(missing(&proposal), 1);
+        let counts = proposal.counts(&record.keys, record.threshold);
+        let told: Vec<String> = counts.iter().map(Count::to_string).collect();
+        let words = [
+            "1 of 2 that the 3 root keys in force must give: 1 missing",
+            "1 of 2 that the 3 root keys proposed must give: 1 missing",
+        ];
+        assert_eq!(told, words);
+    }
+
+    /// The agency's own consent is no root key's signature.
+    #[test]
+    fn only_root_keys_count() {
+        let first = root(1, None, &[1, 2, 3]);
+        let (record, before) = (in_force(&first), first.sign(&key(1)));
+        let recovery = Action::Recover(NewKey { key: public(7) });
+        let statement = Statement {
+            head: Head {
+                agency: Some("fr".parse().unwrap()),
+                ..first.head.clone()
+            },
+            predicate: Predicate::Agency(recovery.proposed()),
+        };
+        let agreed = statement.with_consents(vec![statement.sign(&key(7))]);
+        let mut proposal = Proposal::new(&agreed).after(&before).unwrap();
+        assert!(proposal.is_own_key(public(7).id()));
+        let missing = |proposal: &Proposal| proposal.missing(&record.keys, record.threshold);
+        assert_eq!(missing(&proposal), 2);
+        proposal.sign(&key(3));
+        assert!(!proposal.is_own_key(public(3).id()));
+        assert_eq!((proposal.signers().count(), missing(&proposal)), (2, 1));
+        let read = Proposal::parse(&proposal.to_bytes()).unwrap();
+        assert_eq!(read.before().unwrap().threshold, 2);
     }
 }

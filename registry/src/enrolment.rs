@@ -154,36 +154,37 @@ impl Proposal {
         ))
     }
 
-    /// Who is enrolled as what, from when it holds and what follows from it, line by line, for
-    /// whoever is about to sign; `by` whom.
+    /// As [`explain`].
     pub fn explain(&self, by: &str) -> Vec<String> {
-        let agency = &self.agency;
-        let roles = agency.roles.iter().map(|role| match role {
-            Role::Standards => "standards: it enters schemas that others conform to",
-        });
-        let mut told = vec![
-            (
-                "agency",
-                format!("{} ({})", self.id, printable(&agency.name)),
-            ),
-            ("action", format!("enrol, signed by {by}")),
-            ("level", agency.level.to_string()),
-            ("territory", agency.territory.to_string()),
-        ];
-        told.extend(roles.map(|role| ("role", role.to_owned())));
-        told.extend([
-            ("key", agency.key.id().to_string()),
-            ("from when", "the log entry on, for good".to_owned()),
-            (
-                "follows",
-                "it publishes, asks and enrols agencies below it; its id is never given again"
-                    .to_owned(),
-            ),
-        ]);
-        told.into_iter()
-            .map(|(label, text)| format!("{label:<12}{text}"))
-            .collect()
+        explain(&self.id, &self.agency, by)
     }
+}
+
+/// Who is enrolled as what, from when it holds and what follows from it, line by line, for
+/// whoever is about to sign; `by` whom.
+pub fn explain(id: &AgencyId, agency: &Enrolment, by: &str) -> Vec<String> {
+    let roles = agency.roles.iter().map(|role| match role {
+        Role::Standards => "standards: it enters schemas that others conform to",
+    });
+    let mut told = vec![
+        ("agency", format!("{id} ({})", printable(&agency.name))),
+        ("action", format!("enrol, signed by {by}")),
+        ("level", agency.level.to_string()),
+        ("territory", agency.territory.to_string()),
+    ];
+    told.extend(roles.map(|role| ("role", role.to_owned())));
+    told.extend([
+        ("key", agency.key.id().to_string()),
+        ("from when", "the log entry on, for good".to_owned()),
+        (
+            "follows",
+            "it publishes, asks and enrols agencies below it; its id is never given again"
+                .to_owned(),
+        ),
+    ]);
+    told.into_iter()
+        .map(|(label, text)| format!("{label:<12}{text}"))
+        .collect()
 }
 
 /// Checks what the rules will check of a territory: each chain must end in a code of the

@@ -312,6 +312,11 @@ impl Fault {
         }
     }
 
+    /// Whether an error, or what caused it, is a fault of our own.
+    pub(crate) fn is_in(error: &(dyn Error + 'static)) -> bool {
+        Fault::within(error).is_some()
+    }
+
     fn within(error: &(dyn Error + 'static)) -> Option<Fault> {
         let mut causes = std::iter::successors(Some(error), |error| (*error).source());
         causes.find_map(|cause| {

@@ -11,7 +11,7 @@ use crate::fault::{Blame, Fault};
 use crate::index::Index;
 use crate::log::LogReader;
 
-/// Changes of one agency that are looked through for a reason: it is worth no more reading.
+/// Changes of one agency that are looked through for one: it is worth no more reading.
 const MOST: usize = 64;
 
 /// The envelope of an entry.
@@ -67,24 +67,57 @@ impl fmt::Display for Stopped {
 
 /// Since when and why an agency takes no part; `None` if it does.
 pub fn stopped(index: &Index, log: &LogReader, record: &AgencyRecord) -> Option<Stopped> {
-    let last = || {
-        let changes = index.changes_of(record).ok()?;
-        let mut newest = changes.into_iter().rev().take(MOST);
-        newest.find_map(|at| Some((at, stopping(log, at)?)))
-    };
     (!record.is_active()).then(|| Stopped {
         status: record.status,
-        since: last(),
+        since: newest(index, log, record, stopping),
     })
 }
 
-/// The reason that an entry gives, if it is one that stops or ends an agency.
-fn stopping(log: &LogReader, at: u64) -> Option<Option<String>> {
-    // Other changes, and a snapshot, with which a recovery took effect.
-    let Predicate::Agency(agency) = statement(log, at).ok()?.predicate else {
-        return None;
-    };
-    let reason = match agency.action {
+/// What an agency is, and since when, where it is already what `action` would make it: suspended,
+/// or active. `None` where there is something to do, or the rules have something against it.
+pub fn already(
+    index: &Index,
+    log: &LogReader,
+    record: &AgencyRecord,
+    action: &Action,
+) -> Option<String> {
+    match (action, record.status) {
+        (Action::Suspend(_), Status::Suspended) => {
+            stopped(index, log, record).map(|stopped| stopped.to_string())
+        }
+        (Action::Resume(_), Status::Active) => {
+            let since = newest(index, log, record, starting);
+            let since = since.map(|(at, ())| format!(" since log entry {at}"));
+            Some(format!("{}{}", record.status, since.unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// The newest change of an agency in which something is found: its place in the log, and that.
+fn newest<T>(
+    index: &Index,
+    log: &LogReader,
+    record: &AgencyRecord,
+    found: impl Fn(Action) -> Option<T>,
+) -> Option<(u64, T)> {
+    let changes = index.changes_of(record).ok()?;
+    let mut newest = changes.into_iter().rev().take(MOST);
+    newest.find_map(|at| match statement(log, at).ok()?.predicate {
+        Predicate::Agency(agency) => Some((at, found(agency.action)?)),
+        // A snapshot, with which a recovery took effect.
+        _ => None,
+    })
+}
+
+/// Whether an action lets an agency take part.
+fn starting(action: Action) -> Option<()> {
+    matches!(action, Action::Enrol(_) | Action::Resume(_)).then_some(())
+}
+
+/// The reason that an action gives, if it is one that stops or ends an agency.
+fn stopping(action: Action) -> Option<Option<String>> {
+    let reason = match action {
         Action::Suspend(why) | Action::Revoke(why) => why.reason,
         Action::Successor(named) => named.reason,
         _ => return None,

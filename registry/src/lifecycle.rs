@@ -2,15 +2,18 @@
 //!
 //! Whoever is about to sign reads the same sentences at a node and at a registry's keepers.
 
+use std::fmt::Display;
+
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::id::FederationId;
+use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::state::{AgencyRecord, RootRecord};
 use jingwei_proto::statement::{
-    Action, Agency, Attributes, Head, NewKey, Predicate, Reason, Statement, Successor,
+    Action, Agency, Attributes, Head, NewKey, Predicate, Reason, Role, Statement, Successor,
 };
 use jingwei_proto::time::Time;
 
+use crate::enrolment;
 use crate::fault::{Blame, Fault};
 use jingwei_proto::evidence::command::printable;
 use jingwei_proto::words::counted;
@@ -43,11 +46,51 @@ pub fn explain(
     root: &RootRecord,
     because: Option<&str>,
 ) -> Vec<String> {
-    let told = match action {
+    let name = format!("{} ({}), {}", record.id, record.name, record.status);
+    let because = because.map(|reason| ("because", reason.to_owned()));
+    let told = told(&record.id, action, Some(record), Some(root.recovery_delay));
+    [("agency", name)]
+        .into_iter()
+        .chain(because)
+        .chain([signed(action, by)])
+        .chain(told)
+        .map(line)
+        .collect()
+}
+
+/// The same of a change of the agency `id`, for whoever has the statement only: how the agency was
+/// before, and when a recovery takes effect, is not known.
+pub fn explain_alone(id: &AgencyId, action: &Action, by: &str) -> Vec<String> {
+    if let Action::Enrol(enrolment) = action {
+        return enrolment::explain(id, enrolment, by);
+    }
+    [("agency", id.to_string()), signed(action, by)]
+        .into_iter()
+        .chain(told(id, action, None, None))
+        .map(line)
+        .collect()
+}
+
+fn line((label, text): (&str, String)) -> String {
+    format!("{label:<12}{}", printable(&text))
+}
+
+fn signed(action: &Action, by: &str) -> (&'static str, String) {
+    ("action", format!("{}, signed by {by}", action.name()))
+}
+
+/// What an action says, beside what the agency was before where that is known.
+fn told(
+    id: &AgencyId,
+    action: &Action,
+    record: Option<&AgencyRecord>,
+    recovery_delay: Option<u64>,
+) -> Told {
+    match action {
         Action::Enrol(_) => Vec::new(),
         Action::Update(new) => of_update(record, new),
         Action::Rotate(new) => of_rotation(record, &new.key),
-        Action::Recover(new) => of_recovery(record, &new.key, root),
+        Action::Recover(new) => of_recovery(record, &new.key, recovery_delay),
         Action::Contest(_) => of_contest(record),
         Action::Suspend(why) => of_standing(
             why,
@@ -60,23 +103,8 @@ pub fn explain(
             ", for ever",
             "its id and its keys are never used again; its data stay verifiable, agencies below it go on",
         ),
-        Action::Successor(named) => of_succession(record, named),
-    };
-    let name = format!(
-        "{} ({}), {}",
-        record.id,
-        printable(&record.name),
-        record.status
-    );
-    let what = format!("{}, signed by {by}", action.name());
-    let because = because.map(|reason| ("because", reason.to_owned()));
-    [("agency", name)]
-        .into_iter()
-        .chain(because)
-        .chain([("action", what)])
-        .chain(told)
-        .map(|(label, text)| format!("{label:<12}{text}"))
-        .collect()
+        Action::Successor(named) => of_succession(id, named),
+    }
 }
 
 /// Labels and what stands beside them.
@@ -84,43 +112,71 @@ type Told = Vec<(&'static str, String)>;
 
 const AT_ONCE: &str = "the log entry on";
 
-fn of_update(record: &AgencyRecord, new: &Attributes) -> Told {
-    let territory = format!("{} → {}", record.territory, new.territory);
+fn of_update(record: Option<&AgencyRecord>, new: &Attributes) -> Told {
+    let name = becomes(record.map(|record| record.name.clone()), new.name.clone());
+    let level = becomes(record.map(|record| record.level), new.level);
+    let territory = becomes(record.map(|record| &record.territory), &new.territory);
+    let roles = becomes(record.map(|record| roles(&record.roles)), roles(&new.roles));
     vec![
-        ("name", format!("{} → {}", record.name, new.name)),
-        ("level", format!("{} → {}", record.level, new.level)),
+        ("name", name),
+        ("level", level),
         ("territory", territory),
+        ("roles", roles),
         ("from when", AT_ONCE.into()),
         ("follows", "agencies below it keep what they have".into()),
     ]
 }
 
-fn of_rotation(record: &AgencyRecord, key: &PublicKey) -> Told {
-    vec![
-        ("old key", record.key.id().to_string()),
-        ("new key", key.id().to_string()),
-        ("from when", AT_ONCE.into()),
-        ("follows", "the old key signs nothing any more, and is never used again; what it signed stays valid".into()),
-    ]
+/// What something was, if that is known, and what it becomes.
+fn becomes<T: Display>(before: Option<T>, next: T) -> String {
+    match before {
+        Some(before) => format!("{before} → {next}"),
+        None => next.to_string(),
+    }
 }
 
-fn of_recovery(record: &AgencyRecord, key: &PublicKey, root: &RootRecord) -> Told {
-    let delay = duration(root.recovery_delay);
+fn roles(roles: &[Role]) -> String {
+    let names = roles.iter().map(|role| match role {
+        Role::Standards => "standards",
+    });
+    let names: Vec<&str> = names.collect();
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+/// The key that goes, where it is known, and the one that comes.
+fn keys(record: Option<&AgencyRecord>, new: &PublicKey) -> Told {
+    let old = record.map(|record| ("old key", record.key.id().to_string()));
+    let new = ("new key", new.id().to_string());
+    old.into_iter().chain([new]).collect()
+}
+
+fn of_rotation(record: Option<&AgencyRecord>, key: &PublicKey) -> Told {
+    let mut told = keys(record, key);
+    told.extend([
+        ("from when", AT_ONCE.to_owned()),
+        ("follows", "the old key signs nothing any more, and is never used again; what it signed stays valid".into()),
+    ]);
+    told
+}
+
+fn of_recovery(record: Option<&AgencyRecord>, key: &PublicKey, delay: Option<u64>) -> Told {
+    let delay = delay.map_or_else(|| "the delay of the root in force".to_owned(), duration);
     let when = format!("{delay} of log time after the next snapshot of the registry");
     let follows = "until then the old key signs as before, and may contest this";
-    vec![
-        ("old key", record.key.id().to_string()),
-        ("new key", key.id().to_string()),
-        ("from when", when),
-        ("follows", follows.into()),
-    ]
+    let mut told = keys(record, key);
+    told.extend([("from when", when), ("follows", follows.into())]);
+    told
 }
 
-fn of_contest(record: &AgencyRecord) -> Told {
-    let cancels = record.recovery.as_ref().map_or_else(
-        || "nothing: no recovery is under way".into(),
-        |pending| format!("the recovery to key {}", pending.key.id()),
-    );
+fn of_contest(record: Option<&AgencyRecord>) -> Told {
+    let cancels = record.map(|record| match &record.recovery {
+        None => "nothing: no recovery is under way".to_owned(),
+        Some(pending) => format!("the recovery to key {}", pending.key.id()),
+    });
+    let cancels = cancels.unwrap_or_else(|| "the recovery that is under way".to_owned());
     let follows = "the key stays as it is; the superior may begin again";
     vec![
         ("cancels", cancels),
@@ -129,11 +185,10 @@ fn of_contest(record: &AgencyRecord) -> Told {
     ]
 }
 
-fn of_succession(record: &AgencyRecord, named: &Successor) -> Told {
+fn of_succession(id: &AgencyId, named: &Successor) -> Told {
     let successor = &named.successor;
     let follows = format!(
-        "{} is at its end; {successor} is the superior of the agencies below it; its data stay verifiable",
-        record.id
+        "{id} is at its end; {successor} is the superior of the agencies below it; its data stay verifiable"
     );
     let mut told = vec![("successor", successor.to_string())];
     told.extend(given(named.reason.as_ref()));
@@ -231,7 +286,7 @@ impl RecoveryProposal {
     }
 
     /// The agency whose key it is.
-    pub fn agency(&self) -> Result<&jingwei_proto::id::AgencyId, Fault> {
+    pub fn agency(&self) -> Result<&AgencyId, Fault> {
         let agency = self.statement.agency();
         agency.map_err(|error| Fault::new(Blame::Malformed, error.to_string()))
     }
@@ -252,6 +307,36 @@ impl RecoveryProposal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_alone_is_explained_too() {
+        let id: AgencyId = "fr".parse().unwrap();
+        let told = |action: Action| explain_alone(&id, &action, "2 of 3 root keys");
+        let why = Reason {
+            reason: Some("an\naudit".into()),
+        };
+        let suspended = told(Action::Suspend(why));
+        let words = [
+            "agency      fr",
+            "action      suspend, signed by 2 of 3 root keys",
+            "reason      an audit",
+            "from when   the log entry on, until it is resumed",
+        ];
+        assert_eq!(suspended[..4], words);
+        let updated = told(Action::Update(Attributes {
+            name: "The Land".into(),
+            level: 1,
+            territory: enrolment::parse_territory("insee@2024:FR").unwrap(),
+            roles: vec![Role::Standards],
+        }));
+        let words = [
+            "name        The Land",
+            "level       1",
+            "territory   insee@2024:FR",
+            "roles       standards",
+        ];
+        assert_eq!(updated[2..6], words);
+    }
 
     #[test]
     fn durations() {

@@ -109,7 +109,10 @@ impl FromStr for HostPort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<HostPort, String> {
-        let form = || format!("‘{text}’ is not HOST:PORT");
+        let form = || match within(text) {
+            Some(inner) => format!("‘{text}’ is not HOST:PORT: write {inner}"),
+            None => format!("‘{text}’ is not HOST:PORT, such as node.example.org:7100"),
+        };
         let (host, port) = text.rsplit_once(':').ok_or_else(form)?;
         let bracketed = host.starts_with('[') && host.ends_with(']');
         let whole = !host.is_empty() && (bracketed || !host.contains([':', '/']));
@@ -127,6 +130,16 @@ impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
+}
+
+/// The host and port in a text that has a scheme before them or a path after them.
+fn within(text: &str) -> Option<HostPort> {
+    let inner = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let (inner, _) = inner.split_once('/').unwrap_or((inner, ""));
+    if inner == text {
+        return None;
+    }
+    inner.parse().ok()
 }
 
 /// A number and its unit, which a space may separate.
@@ -183,6 +196,19 @@ mod tests {
             "http://host:1",
         ] {
             assert!(bad.parse::<HostPort>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_more_than_host_and_port_is_corrected() {
+        let error = |text: &str| text.parse::<HostPort>().unwrap_err();
+        for text in ["https://host:1", "http://host:1/", "host:1/log"] {
+            let said = error(text);
+            assert_eq!(said, format!("‘{text}’ is not HOST:PORT: write host:1"));
+        }
+        for text in ["https://host", "://", "/", "host"] {
+            let said = error(text);
+            assert!(said.ends_with("such as node.example.org:7100"), "{said}");
         }
     }
 

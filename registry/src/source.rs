@@ -74,7 +74,9 @@ impl SourceError {
             {
                 "it runs, and its log waits for the first quorum of witnesses: start them; ‘witnesses’ in registry.toml says where they are, and the registry's own log which of them do not answer"
             }
-            _ => "is the registry running, and the address right?",
+            _ => {
+                "see that the registry runs (‘jingwei-registry serve’) and that this is its address"
+            }
         }
     }
 }

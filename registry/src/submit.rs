@@ -1,6 +1,7 @@
 //! The submitter's side: enters statements in a registry that is named by its TLS key.
 
 use std::collections::VecDeque;
+use std::error::Error as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use jingwei_proto::key::KeyId;
 use jingwei_proto::wire::registry::{Outcome, SubmitAllRequest, outcome};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
-use tonic::Request;
+use tonic::{Request, Status};
 
 use crate::connect::{Link, Patience, Target};
 use crate::fault::{Blame, Fault};
@@ -206,7 +207,8 @@ async fn call(
 ) -> Result<Vec<Result<Accepted, Fault>>, Fault> {
     let count = envelopes.len();
     let request = Request::new(SubmitAllRequest { envelopes });
-    let response = client.submit_all(request).await?.into_inner();
+    let answered = client.submit_all(request).await;
+    let response = answered.map_err(|status| unanswered(&status))?.into_inner();
     if response.outcomes.len() != count {
         return Err(Fault::new(
             Blame::Unverified,
@@ -225,6 +227,21 @@ async fn call(
     Ok(response.outcomes.into_iter().map(read).collect())
 }
 
+/// What came instead of an answer. Where the registry has not said what to do next, this does.
+fn unanswered(status: &Status) -> Fault {
+    let fault = Fault::from_status(status);
+    if fault.blame != Blame::Unavailable || fault.advice.is_some() {
+        return fault;
+    }
+    // Of what breaks on the way, only what is found out in connecting has a fault of its own.
+    let unconnected = status.source().is_some_and(Fault::is_in);
+    fault.advise(if unconnected {
+        "nothing was entered: once the registry runs, which its engineer sees with ‘jingwei-registry status’, do the same again"
+    } else {
+        "see that the registry runs, and do the same again: the same statement is never entered twice"
+    })
+}
+
 fn silent() -> Fault {
     Fault::new(
         Blame::Unavailable,
@@ -238,6 +255,8 @@ fn silent() -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use jingwei_proto::key::SecretKey;
+
     use super::*;
 
     type Answer = oneshot::Receiver<Result<Accepted, Fault>>;
@@ -249,6 +268,22 @@ mod tests {
             client: RegistryClient::new(target.connect_lazy().unwrap()),
             line: Mutex::default(),
         }
+    }
+
+    #[tokio::test]
+    async fn where_no_registry_is_reached_nothing_was_entered() {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let tls = KeyId(jingwei_proto::digest::Digest::of(b"a key"));
+        let submitter = Submitter::new(&closed.to_string(), tls, None, Patience::default());
+        let envelope = Envelope::sign(b"{}".to_vec(), &SecretKey::from_seed(&[1; 32]));
+        let fault = submitter.unwrap().submit_once(&envelope).await.unwrap_err();
+        assert_eq!(fault.blame, Blame::Unavailable);
+        assert!(fault.message.contains("refused"), "{fault}");
+        let advice = fault.advice.unwrap_or_default();
+        assert!(advice.starts_with("nothing was entered"), "{advice}");
     }
 
     fn post(shared: &Shared, bytes: usize) -> (bool, Answer) {

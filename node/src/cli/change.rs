@@ -173,6 +173,9 @@ fn request(action: &str, arguments: &Below) -> ChangeAgencyRequest {
 /// Lets the node explain the change, asks, and lets it make it.
 fn change(place: &Place, request: ChangeAgencyRequest, yes: bool) -> Result<(), Fault> {
     let planned = call(place, request.clone())?;
+    if nothing_to_do(&planned) {
+        return Ok(());
+    }
     for line in &planned.explanation {
         say!("{line}");
     }
@@ -189,8 +192,19 @@ fn change(place: &Place, request: ChangeAgencyRequest, yes: bool) -> Result<(), 
             ..request
         },
     )?;
-    say!("entered     log entry {}", done.index);
+    if !nothing_to_do(&done) {
+        say!("entered     log entry {}", done.index);
+    }
     Ok(())
+}
+
+/// Says so where an agency is already what it is to be.
+fn nothing_to_do(answer: &ChangeAgencyResponse) -> bool {
+    let already = !answer.already.is_empty();
+    if already {
+        say!("{} is {}: nothing to do", answer.agency, answer.already);
+    }
+    already
 }
 
 fn call(place: &Place, request: ChangeAgencyRequest) -> Result<ChangeAgencyResponse, Fault> {

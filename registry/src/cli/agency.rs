@@ -15,6 +15,7 @@ use jingwei_registry::enrolment::parse_territory;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::history::{self, Stopped};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
+use jingwei_registry::say;
 use jingwei_registry::view::View;
 
 use super::keepers::{Running, Signing, signed_by};
@@ -118,14 +119,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
                 successor: heir.successor.clone(),
                 reason: heir.change.reason.clone(),
             };
-            let view = heir.change.running.view()?;
+            let view = heir.change.running.view_to_enter()?;
             let record = member(&view, &heir.change.agency)?;
             enrolled(&view, &heir.successor)?;
             propose(&heir.change, &view, &record, Action::Successor(successor))
         }
         What::Update(update) => {
             changes(update)?;
-            let view = update.change.running.view()?;
+            let view = update.change.running.view_to_enter()?;
             let record = member(&view, &update.change.agency)?;
             let action = Action::Update(updated(update, &record));
             propose(&update.change, &view, &record, action)
@@ -166,8 +167,12 @@ fn changes(update: &Update) -> Result<(), Fault> {
 }
 
 fn simple(change: &Change, action: Action) -> Result<(), Fault> {
-    let view = change.running.view()?;
+    let view = change.running.view_to_enter()?;
     let record = member(&view, &change.agency)?;
+    if let Some(already) = history::already(view.index(), view.log(), &record, &action) {
+        say!("{} is {already}: nothing to do", record.id);
+        return Ok(());
+    }
     propose(change, &view, &record, action)
 }
 
@@ -186,7 +191,7 @@ fn recover(arguments: &Recover) -> Result<(), Fault> {
     let bytes = std::fs::read(&arguments.proposal)
         .map_err(|error| wrong_use(format!("{}: {error}", arguments.proposal.display())))?;
     let proposal = RecoveryProposal::parse(&bytes)?;
-    let view = arguments.running.view()?;
+    let view = arguments.running.view_to_enter()?;
     let record = member(&view, proposal.agency()?)?;
     let statement = proposal.statement(&record)?;
     enter(

@@ -32,7 +32,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let proposal = read(&arguments.proposal)?;
     is_national(&proposal)?;
-    let view = arguments.running.view()?;
+    let view = arguments.running.view_to_enter()?;
     let root = view.root()?;
     proposal.check_federation(&root.federation)?;
     if let Some(entry) = proposal.entered(view.index(), view.log())? {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::{SecretKey, Signer as _};
+use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::Predicate;
 use jingwei_proto::words::root_keys;
@@ -14,11 +14,12 @@ use jingwei_registry::confirm::confirm;
 use jingwei_registry::connect::Patience;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::keyfile::{self, KeyFileError};
+use jingwei_registry::log::Log;
 use jingwei_registry::registry::Paths;
 use jingwei_registry::setting::HostPort;
 use jingwei_registry::submit::Submitter;
 use jingwei_registry::view::View;
-use jingwei_registry::{rehearsal, say};
+use jingwei_registry::{history, rehearsal, say, shell};
 
 use super::Place;
 
@@ -28,7 +29,7 @@ pub struct Running {
     #[command(flatten)]
     pub place: Place,
     /// Where the registry listens; by default as registry.toml says
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = listens)]
     registry: Option<HostPort>,
 }
 
@@ -66,11 +67,28 @@ impl Running {
         Ok(config.listen.to_string())
     }
 
+    /// How many entries are committed to its log, as far as the directory says it.
+    pub fn committed(&self) -> Result<u64, Fault> {
+        let (paths, _) = self.place.read()?;
+        let storage = paths.log_storage().map_err(failed)?;
+        Log::committed_in(&storage).map_err(failed)
+    }
+
     /// What its log says, verified.
     pub fn view(&self) -> Result<View, Fault> {
         let (paths, _) = self.place.read()?;
         let address = self.address()?;
         runtime()?.block_on(View::of_registry(&paths, &address))
+    }
+
+    /// The same, before something is entered.
+    pub fn view_to_enter(&self) -> Result<View, Fault> {
+        self.view().map_err(|mut fault| {
+            if let (Blame::Unavailable, Some(advice)) = (fault.blame, &mut fault.advice) {
+                advice.push_str("; nothing was entered: do the same again then");
+            }
+            fault
+        })
     }
 
     /// Signs with `keys`, of which the last is the last keeper's, checks all that can be checked
@@ -131,7 +149,8 @@ impl Running {
             say!("{line}");
         }
         if let Some(path) = &signing.out {
-            return write(path, &proposal);
+            let before = history::envelope(view.log(), view.root()?.chain.index)?;
+            return write(path, &proposal.after(&before)?);
         }
         let asking = Asking {
             question: "Sign and enter it for good?",
@@ -171,8 +190,12 @@ pub const TOO_FEW_NAMED: &str = "name more of them with --root-key; or write a p
 
 /// By whom a change is signed that is the root's.
 pub fn signed_by(root: &RootRecord) -> String {
-    let keys = root_keys(root.keys.len() as u64);
-    format!("{} of {keys}", root.threshold)
+    some_of(root.threshold, &root.keys)
+}
+
+/// So many of the root keys.
+pub fn some_of(threshold: u64, keys: &[PublicKey]) -> String {
+    format!("{threshold} of {}", root_keys(keys.len() as u64))
 }
 
 /// A next root document is about this registry's log, and follows the one in force.
@@ -215,15 +238,67 @@ pub fn read(path: &Path) -> Result<Proposal, Fault> {
     Proposal::parse(&bytes)
 }
 
-/// Writes a proposal's file.
+/// Writes a proposal's file, and says what comes next.
 pub fn write(path: &Path, proposal: &Proposal) -> Result<(), Fault> {
     std::fs::write(path, proposal.to_bytes())
         .map_err(|error| failed(format!("{}: {error}", path.display())))?;
     say!("proposal    {}", path.display());
-    say!("signatures  {}", proposal.signers().count());
+    say_next(path, proposal);
     Ok(())
+}
+
+/// How many have signed the proposal in a file, and which command is the next.
+pub fn say_next(path: &Path, proposal: &Proposal) {
+    let missing = match proposal.before() {
+        Some(root) => {
+            for count in proposal.counts(&root.keys, root.threshold) {
+                say!("signatures  {count}");
+            }
+            proposal.missing(&root.keys, root.threshold)
+        }
+        None => {
+            say!(
+                "signatures  unknown how many are missing: the file does not hold the root in force"
+            );
+            0
+        }
+    };
+    let file = shell::path(path);
+    let program = "Next: jingwei-registry";
+    if missing > 1 {
+        say!(
+            "{program} root sign {file} --root-key KEY   # by another keeper; the last one enters it"
+        );
+        return;
+    }
+    match &proposal.statement().predicate {
+        Predicate::Root(root) if root.continues.is_some() => say!(
+            "{program} take-over --dir DIR --proposal {file} --root-key KEY   # by the last keeper"
+        ),
+        _ => say!("{program} root submit {file} --dir DIR --root-key KEY   # by the last keeper"),
+    }
+}
+
+/// Where a registry listens; also as it says so itself when it is served, `http://HOST:PORT`.
+fn listens(text: &str) -> Result<HostPort, String> {
+    let place = text.strip_prefix("http://").unwrap_or(text);
+    place.strip_suffix('/').unwrap_or(place).parse()
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Fault> {
     tokio::runtime::Runtime::new().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_found_where_it_says_it_is() {
+        for text in ["host:7000", "http://host:7000", "http://host:7000/"] {
+            assert_eq!(listens(text).unwrap().to_string(), "host:7000", "{text}");
+        }
+        let error = listens("https://host:7000").unwrap_err();
+        assert!(error.ends_with("write host:7000"), "{error}");
+    }
 }

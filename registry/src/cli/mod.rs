@@ -53,7 +53,7 @@ enum What {
     TakeOver(Box<take_over::Arguments>),
     /// Print by which signatures the log's checkpoints are verified, as a C2SP tlog-policy
     Policy(policy::Arguments),
-    /// Show the published checkpoint, and which witnesses have co-signed it and when
+    /// Show the published checkpoint, who has co-signed it and when, and what waits for the quorum
     Status(status::Arguments),
     /// Run a witness, which co-signs logs that it need not trust
     Witness(witness::Arguments),

@@ -7,7 +7,7 @@ use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::note::{Algorithm, NoteKey};
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{
-    Head, Predicate, RegistryKeys, Root, Statement, Witness, fingerprint,
+    Agency, Head, Predicate, RegistryKeys, Root, Statement, Witness, fingerprint,
 };
 use jingwei_proto::words::{entries, root_keys};
 use jingwei_registry::ceremony::Proposal;
@@ -17,10 +17,10 @@ use jingwei_registry::confirm::confirm;
 use jingwei_registry::fault::Fault;
 use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;
-use jingwei_registry::{history, say};
+use jingwei_registry::{lifecycle, say};
 
 use super::changes;
-use super::keepers::{Asking, Running, Signing, load, read, write};
+use super::keepers::{Asking, Running, Signing, load, read, say_next, some_of, write};
 
 const PROPOSE: &str = "\
 Examples:
@@ -77,8 +77,8 @@ struct Propose {
     /// Add a root key: a key file, or a public key as ‘root show’ prints it
     #[arg(long, value_name = "FILE|KEY")]
     add: Vec<String>,
-    /// Remove a root key: the beginning of its id as ‘root show’ prints it
-    #[arg(long, value_name = "ID")]
+    /// Remove a root key: the beginning of its id as ‘root show’ prints it, or as with --add
+    #[arg(long, value_name = "ID|FILE|KEY")]
     remove: Vec<String>,
     /// How many root keys must sign from now on
     #[arg(long, value_name = "K")]
@@ -241,7 +241,7 @@ pub fn lines(root: &Root) -> Vec<String> {
 }
 
 fn propose(arguments: &Propose) -> Result<(), Fault> {
-    let view = arguments.running.view()?;
+    let view = arguments.running.view_to_enter()?;
     let current = view.root()?;
     let mut next = body(&current);
     change_keys(&mut next, arguments)?;
@@ -275,9 +275,7 @@ fn propose(arguments: &Propose) -> Result<(), Fault> {
     ));
     explanation.push("from when   the log entry on".into());
     let (running, signing) = (&arguments.running, &arguments.signing);
-    let before = history::envelope(view.log(), current.chain.index)?;
-    let proposal = Proposal::new(&statement).after(&before)?;
-    running.decide(proposal, &explanation, signing, &view)
+    running.decide(Proposal::new(&statement), &explanation, signing, &view)
 }
 
 /// The statement that brings in the next version.
@@ -297,16 +295,18 @@ pub fn statement(current: &RootRecord, next: &Root) -> Result<Statement, Fault> 
 }
 
 fn change_keys(next: &mut Root, arguments: &Propose) -> Result<(), Fault> {
-    for id in &arguments.remove {
-        let before = next.keys.len();
+    for named in &arguments.remove {
+        let (before, id) = (next.keys.len(), id(named, &next.keys)?);
         next.keys
-            .retain(|key| !key.id().to_string().starts_with(id.as_str()));
+            .retain(|key| !key.id().to_string().starts_with(&id));
         if next.keys.len() + 1 != before {
             return Err(wrong_use(format!(
                 "{} begin with ‘{id}’, and one is to be removed",
                 root_keys((before - next.keys.len()) as u64)
             ))
-            .advise("write more of its id: ‘jingwei-registry root show’ lists them"));
+            .advise(
+                "‘jingwei-registry root show’ lists them: write more of one's id, or name its file",
+            ));
         }
     }
     for key in &arguments.add {
@@ -314,6 +314,16 @@ fn change_keys(next: &mut Root, arguments: &Propose) -> Result<(), Fault> {
     }
     next.threshold = arguments.threshold.unwrap_or(next.threshold);
     Ok(())
+}
+
+/// The id of a root key, or how it begins: as it is written, or of the key that is named.
+fn id(named: &str, keys: &[PublicKey]) -> Result<String, Fault> {
+    let begins = |key: &PublicKey| key.id().to_string().starts_with(named);
+    let is_key = named.parse::<PublicKey>().is_ok() || Path::new(named).is_file();
+    match is_key && !keys.iter().any(begins) {
+        true => Ok(public(named)?.id().to_string()),
+        false => Ok(named.to_owned()),
+    }
 }
 
 /// A public key, written out or that of a key file.
@@ -351,17 +361,21 @@ pub fn show_proposal(proposal: &Proposal, before: Option<&Root>) -> Result<(), F
             print(root);
             show_changes(before, root);
         }
-        Predicate::Agency(agency) => {
-            say!("action      {}", agency.action.name());
-            say!(
-                "says        {}",
-                String::from_utf8_lossy(&statement.payload())
-            );
+        Predicate::Agency(Agency { action, .. }) => {
+            let by = before.map(|root| some_of(root.threshold, &root.keys));
+            let by = by.unwrap_or_else(|| "the root keys in force".to_owned());
+            let id = statement.agency().map_err(wrong_use)?;
+            for line in lifecycle::explain_alone(id, action, &by) {
+                say!("{line}");
+            }
         }
         other => return Err(wrong_use(format!("root keys sign no {}", other.kind()))),
     }
     for signer in proposal.signers() {
-        say!("signed by   {signer}");
+        match proposal.is_own_key(signer) {
+            true => say!("agreed by   {signer}, the agency's own key"),
+            false => say!("signed by   {signer}"),
+        }
     }
     Ok(())
 }
@@ -388,6 +402,7 @@ fn sign(arguments: &Sign) -> Result<(), Fault> {
     }
     if proposal.signers().any(|signer| signer == id) {
         say!("{id} has signed it already");
+        say_next(&arguments.proposal, &proposal);
         return Ok(());
     }
     confirm(&format!("Sign it with {id}?"), arguments.yes)?;
@@ -401,7 +416,7 @@ pub const TOO_FEW_SIGNED: &str = "let more keepers sign the file first, with ‘
 fn submit(arguments: &Submit) -> Result<(), Fault> {
     let proposal = read(&arguments.proposal)?;
     let key = load(&arguments.root_key)?;
-    let view = arguments.running.view()?;
+    let view = arguments.running.view_to_enter()?;
     show_proposal(&proposal, Some(&in_force(&view.root()?)))?;
     let asking = Asking {
         question: &format!("Sign it with {} and enter it for good?", key.public().id()),

@@ -23,7 +23,8 @@ Examples:
   jingwei-registry status --dir registry
   jingwei-registry status --dir registry --wait 20     # until it shows its log, at most 20 s
 
-Reads and verifies the log of the running registry, as a node does.")]
+Reads and verifies the log of the running registry, as a node does; and in its directory, what waits
+for the quorum.")]
 pub struct Arguments {
     #[command(flatten)]
     running: Running,
@@ -38,7 +39,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let view = view(arguments)?;
+    let (view, committed) = view(arguments)?;
     let (root, note) = (view.root()?, view.checkpoint()?);
     let keys = CheckpointKeys::of_root(&root);
     let log_key = keys.log_key().map_err(failed)?;
@@ -63,19 +64,52 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     }
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
+    if let Some(waiting) = waiting(committed, checkpoint.size) {
+        say!("waiting     {waiting}");
+    }
     Ok(())
 }
 
-/// What the log says, as soon as the registry shows it.
-fn view(arguments: &Arguments) -> Result<View, Fault> {
+/// What is committed to the log and not published.
+fn waiting(committed: u64, published: u64) -> Option<String> {
+    let what = match committed.checked_sub(published)? {
+        0 => return None,
+        1 => "1 entry is committed and waits".to_owned(),
+        more => format!("{} are committed and wait", entries(more)),
+    };
+    Some(format!(
+        "{what} for the quorum, and readers are not shown it yet; if that lasts, the registry's own log says which witnesses do not answer"
+    ))
+}
+
+/// What the log says, as soon as the registry shows it, and how many entries were committed to it
+/// just before.
+fn view(arguments: &Arguments) -> Result<(View, u64), Fault> {
     let deadline = Instant::now() + Duration::from_secs(arguments.wait);
     loop {
+        let committed = arguments.running.committed();
         match arguments.running.view() {
             Err(fault) if fault.blame == Blame::Unavailable && Instant::now() < deadline => {
                 // A registry that is starting has no port yet at which it could tell when it is ready.
                 std::thread::sleep(LOOK);
             }
-            result => return result,
+            Err(fault) => return Err(fault),
+            Ok(view) => return Ok((view, committed?)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted() {
+        for (committed, published) in [(5, 5), (4, 5), (0, 5)] {
+            assert_eq!(waiting(committed, published), None);
+        }
+        let told = |committed| waiting(committed, 5).unwrap();
+        assert!(told(6).starts_with("1 entry is committed and waits for the quorum"));
+        assert!(told(8).starts_with("3 entries are committed and wait for the quorum"));
     }
 }

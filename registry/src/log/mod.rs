@@ -206,6 +206,12 @@ impl Log {
         Ok(newest.map(|commit| commit.origin))
     }
 
+    /// How many entries are committed to the log in `storage`, which its writer may have open.
+    pub fn committed_in(storage: &Arc<dyn Storage>) -> Result<u64, LogError> {
+        let newest = Commits::new(storage.clone()).newest()?;
+        Ok(newest.map_or(0, |commit| commit.size))
+    }
+
     /// Goes on under another name from the next commit on. A log that is opened again before has
     /// its old one still.
     pub fn continue_as(&mut self, origin: &str) {

@@ -96,6 +96,14 @@ fn keepers_suspend_resume_and_update_a_national_agency() {
         .decide(&suspend)
         .prints(&["2 of 3 root keys", "reason      an audit", "verifiable"]);
     federation.settle(&[&a, &b]);
+    // What is so already is not done again, and needs nobody's word.
+    let size = keepers.size();
+    let again = ["agency", "suspend", "aa", "--reason", "another one"];
+    keepers.run(&again).ok().prints(&[
+        "aa is suspended since log entry",
+        "‘an audit’: nothing to do",
+    ]);
+    assert_eq!(keepers.size(), size);
     // Whoever is refused reads why.
     unanswered(&b, SQL, "‘an audit’; it takes no part");
     publish(&a, "aa", "meanwhile")
@@ -189,11 +197,14 @@ fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
 fn a_root_key_is_removed_and_the_threshold_changed() {
     let Pair { a, b, federation } = Pair::with_places();
     let keepers = Keepers(&federation.registry);
-    let removed = keyfile::load(&keepers.key(3))
-        .unwrap()
-        .public()
-        .id()
-        .to_string();
+    let file = keepers.key(3);
+    let key = keyfile::load(&file).unwrap().public().clone();
+    let (removed, written) = (key.id().to_string(), key.to_string());
+    let gone = format!("removed     root key {removed}");
+    for named in [path(&file), &written] {
+        let propose = ["root", "propose", "--remove", named, "--threshold", "1"];
+        unasked(&keepers.run(&propose), &gone);
+    }
     let unknown = ["root", "propose", "--remove", "no"];
     keepers.signed(&unknown, &[1, 2]).expect_code(2);
     let propose = [
@@ -207,7 +218,6 @@ fn a_root_key_is_removed_and_the_threshold_changed() {
     keepers.signed(&propose, &[3]).expect_code(4);
     let ran = keepers.signed(&propose, &[1, 3]).ok();
     let words = "signed by   2 of the 3 root keys in force, and 1 of the 2 proposed";
-    let gone = format!("removed     root key {removed}");
     let changed = "changed     threshold: 2 of 3 → 1 of 2";
     ran.prints(&["version 2", words, &gone, changed, "entered"]);
     let shown = keepers.run(&["root", "show"]).ok();
@@ -317,7 +327,6 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
         .prints(&["changed     threshold: 2 of 3 → 1 of 3"]);
     let submit = ["root", "submit", path(&file), "--root-key"];
     let suspend = ["agency", "suspend", "aa", "--root-key"];
-    let resume = ["agency", "resume", "aa"];
     for (command, code, says) in [
         (vec!["enrol", path(&missing)], 2, &["missing"][..]),
         (vec!["enrol", path(&strange)], 1, &["federation", "join"]),
@@ -326,7 +335,6 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
             4,
             &["2 of the 3 root keys", "and 1 has", "--root-key", "--out"],
         ),
-        (resume.to_vec(), 1, &["aa is active, not suspended"]),
         ([&suspend[..], &[path(&missing)]].concat(), 2, &["missing"]),
         (
             [&suspend[..], &[path(&foreign)]].concat(),
@@ -359,8 +367,7 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
     let ran = registry.run(&sign).expect_code(4);
     ran.complains(&["no root key, in force or proposed"]);
     for (command, code, says) in [
-        (&["resume", "aa.x"][..], 1, "aa.x is active, not suspended"),
-        (&["successor", "aa.x", "nobody"], 1, "nobody"),
+        (&["successor", "aa.x", "nobody"][..], 1, "nobody"),
         (&["enrol", path(&strange)], 1, "federation"),
     ] {
         let ran = family.top.run(command).expect_code(code);
@@ -369,7 +376,32 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
             "{ran}"
         );
     }
+    for (ran, agency) in [
+        (keepers.run(&["agency", "resume", "aa"]), "aa"),
+        (family.top.run(&["resume", "aa.x"]), "aa.x"),
+    ] {
+        let since = format!("{agency} is active since log entry ");
+        ran.ok().prints(&[&since, ": nothing to do"]);
+    }
     assert_eq!(keepers.size(), before);
+}
+
+#[test]
+fn without_the_registry_nothing_is_entered_and_that_is_said() {
+    let mut family = Family::new();
+    family.federation.registry.stop();
+    let suspend = ["suspend", "aa.x", "--yes"];
+    let below = family.top.run(&suspend).expect_code(1);
+    below.complains(&["nothing was entered", "jingwei-registry status"]);
+    let keepers = Keepers(&family.federation.registry);
+    let national = keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
+    national.expect_code(1).complains(&[
+        "cannot be read",
+        "jingwei-registry serve",
+        "nothing was entered",
+    ]);
+    family.federation.registry.start();
+    family.top.run(&suspend).ok().prints(&["entered"]);
 }
 
 #[test]
@@ -401,10 +433,21 @@ fn an_agency_is_enrolled_once_and_told_where_it_stands() {
     keepers.run(&["enrol", path(&second)]).expect_code(2);
     let file = federation.dir.path().join("bb.proposal");
     let out = ["enrol", path(&second), "--out", path(&file)];
-    keepers.run(&out).ok();
+    // The agency's own signature is none of the root keys'.
+    keepers.run(&out).ok().prints(&[
+        "signatures  0 of 2 that the 3 root keys in force must give: 2 missing",
+        &format!("Next: jingwei-registry root sign {} ", path(&file)),
+    ]);
     let key = keepers.key(1);
     let sign = root_sign(&file, &key);
-    federation.registry.run(&sign).ok();
+    let signed = federation.registry.run(&sign).ok().prints(&[
+        "action      enrol, signed by 2 of 3 root keys",
+        "never given again",
+        "the agency's own key",
+        "signatures  1 of 2 that the 3 root keys in force must give: 1 missing",
+        &format!("Next: jingwei-registry root submit {} ", path(&file)),
+    ]);
+    assert!(!signed.stdout.contains('{'), "{signed}");
     let submit = ["root", "submit", path(&file)];
     keepers.signed(&submit, &[2]).ok().prints(&["log entry 2"]);
     keepers
@@ -456,7 +499,12 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
         ran.prints(&words);
     }
     let again = registry.run(&[&sign[..], &[path(&one)]].concat()).ok();
-    again.prints(&["has signed it already"]);
+    again.prints(&[
+        "has signed it already",
+        "signatures  1 of 2 that the 3 root keys in force must give: 1 missing",
+        "signatures  2 of 2 that the 4 root keys proposed must give\n",
+        &format!("Next: jingwei-registry root submit {} ", path(&file)),
+    ]);
     federation.registry.start();
     let keepers = Keepers(&federation.registry);
     let submit = [
@@ -498,6 +546,18 @@ fn a_registry_without_witnesses_says_so() {
         "witnesses   none is asked for",
     ]);
     assert!(!status.stdout.contains("co-signed"), "{status}");
+    // Where it is may be typed as it says it itself.
+    let address = federation.registry.address.to_string();
+    let at = |place: &str| {
+        let here = ["status", "--dir", path(&federation.registry.dir)];
+        federation
+            .registry
+            .run(&[&here[..], &["--registry", place]].concat())
+    };
+    at(&federation.registry.url()).ok().prints(&["1 entry"]);
+    at(&format!("https://{address}"))
+        .expect_code(2)
+        .complains(&[&format!("is not HOST:PORT: write {address}")]);
     let policy = keepers.run(&["policy"]).ok();
     let policy = policy.prints(&["# witnesses: none is asked for", "witness cosigner "]);
     assert!(!policy.stdout.contains("witness w1"), "{policy}");

@@ -279,6 +279,10 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
         .run(&["suspend", "aa.x", "--reason", "an audit", "--yes"])
         .ok();
     family.settle();
+    family.top.run(&["suspend", "aa.x"]).ok().prints(&[
+        "aa.x is suspended since log entry",
+        "‘an audit’: nothing to do",
+    ]);
     family.publish("meanwhile").expect_code(4).complains(&[
         "aa.x is suspended",
         "since log entry",

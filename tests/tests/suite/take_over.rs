@@ -739,7 +739,9 @@ fn keepers_sign_a_take_over_at_their_own_machines_and_only_their_own_federation_
     let unequal = Unequal::new();
     let (dir, file) = (unequal.place("new"), unequal.place("next.root"));
     let from = &unequal.a.dir;
-    Ran::run(&mut take_over(from, &dir, &["--out", path(&file)])).ok();
+    let proposed = Ran::run(&mut take_over(from, &dir, &["--out", path(&file)])).ok();
+    let sign = format!("Next: jingwei-registry root sign {} ", path(&file));
+    proposed.prints(&[&sign]);
     let key = |n: u32| path(&unequal.safe.join(format!("{n}.pem"))).to_owned();
     let run = |arguments: &[&str]| unequal.federation.registry.run(arguments);
     let last = |key: &str| {
@@ -757,7 +759,8 @@ fn keepers_sign_a_take_over_at_their_own_machines_and_only_their_own_federation_
     last(&key(1)).expect_code(4).complains(&["root keys"]);
     run(&["root", "sign", path(&file), "--root-key", &key(3), "--yes"])
         .ok()
-        .prints(&["continues", "registry/1", "registry/2"]);
+        .prints(&["continues", "registry/1", "registry/2"])
+        .prints(&["Next: jingwei-registry take-over --dir DIR --proposal "]);
     // Keys of another federation do not count, and its replica is not this one's.
     let other = Federation::start();
     let foreign = other.registry.dir.join("root-keys/1.pem");

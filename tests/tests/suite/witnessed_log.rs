@@ -39,6 +39,13 @@ fn a_log_goes_on_while_a_quorum_of_its_witnesses_signs() {
     assert_eq!(all.submit(&fourth).unwrap_err().blame, Blame::Unavailable);
     let shown = all.registry.checkpoint();
     assert_eq!(shown, *second.checkpoint);
+    // It looks as before, but for what waits.
+    let dir = all.registry.dir.display().to_string();
+    let address = all.registry.address.to_string();
+    let status = ["status", "--dir", &dir, "--registry", &address];
+    let waits = "waiting     1 entry is committed and waits for the quorum";
+    let ran = all.registry.run(&status).ok();
+    ran.prints(&["quorum      2 of 3", waits]);
 
     all.witnesses[0].start(&all.policy);
     let third = all.submit(&third).unwrap();
@@ -49,6 +56,8 @@ fn a_log_goes_on_while_a_quorum_of_its_witnesses_signs() {
     );
     assert_eq!(all.cosigners(&third.checkpoint), [1, 3]);
     assert_eq!(all.submit(&fourth).unwrap().index, third.index + 1);
+    let ran = all.registry.run(&status).ok();
+    assert!(!ran.stdout.contains("waiting"), "{ran}");
 }
 
 #[test]
