@@ -148,15 +148,7 @@ fn schema(text: &str) -> Result<Vec<u8>, Fault> {
     let path = Path::new(text);
     // A pipe will do: it is read once.
     if path.exists() && !path.is_dir() {
-        let bytes = std::fs::read(path)
-            .map_err(|error| wrong_use(format!("cannot read {text}: {error}")))?;
-        if !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(Fault::new(
-                Blame::Malformed,
-                format!("{text} is no JSON Schema: it does not begin with {{"),
-            ));
-        }
-        return Ok(bytes);
+        return super::schema::read(path);
     }
     if text.ends_with(".json") || text.starts_with(['.', '/']) {
         return Err(wrong_use(format!("there is no schema file {text}")));
