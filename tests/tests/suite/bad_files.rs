@@ -132,7 +132,7 @@ fn only_the_first_twenty_rejects_are_shown() {
         "hundred",
         format!("code,name,people\n{rows}"),
         SCHEMA,
-        &["100 rows"],
+        &["100 rows", "shown are the first 20 of 100 violations"],
     );
     assert_eq!(
         ran.stderr
