@@ -212,6 +212,22 @@ fn the_owner_finds_what_it_withholds() {
 }
 
 #[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let pair = Pair::shared();
+    let describe = |dataset: &str, words: &[&str]| {
+        let ran = pair.b.run(&["describe", dataset]).expect_code(2);
+        ran.complains(words);
+    };
+    for whole in ["places", "places@9", "bb/plases", "zz/places@1"] {
+        describe(whole, &["the nearest: ", "aa/places"]);
+    }
+    describe("nothing_like_it", &["‘jingwei find’"]);
+    let newest = "its newest version is aa/places@2; ‘jingwei describe aa/places’";
+    describe("aa/places@9", &["there is no aa/places@9", newest]);
+    describe("bb/open@2", &["its only version is bb/open@1"]);
+}
+
+#[test]
 fn a_description_has_all_that_the_schema_states() {
     let pair = Pair::shared();
     pair.b
