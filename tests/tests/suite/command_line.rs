@@ -142,9 +142,16 @@ fn the_next_step_is_named() {
         .expect_code(2)
         .complains(&["joined no federation yet", "jingwei join"]);
     federation.join(&node).ok();
-    node.run(&["find"])
-        .expect_code(1)
-        .complains(&["does not run", "jingwei serve"]);
+    let start = format!("start it: jingwei serve --dir {}", node.dir.display());
+    for command in [
+        &["find"][..],
+        &["describe", "aa/places"],
+        &["sql", "SELECT 1"],
+    ] {
+        node.run(command)
+            .expect_code(1)
+            .complains(&["does not run", &start]);
+    }
     let began = std::time::Instant::now();
     node.run(&["doctor", "--wait", "3"])
         .expect_code(1)
