@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use jingwei_proto::id::{AgencyId, DatasetId, VersionId, parse_version};
+use jingwei_proto::id::{AgencyId, DatasetId, IdError, VersionId, parse_version};
 use jingwei_proto::state::VersionRecord;
 use jingwei_proto::statement::{Dataset, Sharing};
 use jingwei_proto::wire::node::{
@@ -25,6 +25,9 @@ use crate::query::session::Resolver;
 /// Versions that ‘describe’ lists.
 const HISTORY: usize = 20;
 
+/// Datasets that are named to somebody who may have meant them.
+const NEAREST: usize = 3;
+
 impl Node {
     /// The newest version of every dataset that matches all words, best matches first.
     pub fn find(&self, words: &[String], limit: usize) -> Result<FindResponse, Fault> {
@@ -38,12 +41,12 @@ impl Node {
                 continue;
             }
             if let Some(score) = self.score(&id, &record.dataset, &words) {
-                found.push((score, summary(&version, &record)));
+                found.push((score, self.summary(&version, &record)));
             }
         }
         for (version, record) in self.own_withheld()? {
             if let Some(score) = self.score(&version.dataset, &record.dataset, &words) {
-                found.push((score, summary(&version, &record)));
+                found.push((score, self.summary(&version, &record)));
             }
         }
         found.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.dataset.cmp(&y.dataset)));
@@ -176,8 +179,10 @@ impl Node {
 
     /// Everything that the catalogue knows of `AGENCY/NAME` or `AGENCY/NAME@VERSION`.
     pub fn describe(&self, text: &str) -> Result<DescribeResponse, Fault> {
-        let wrong =
-            |error: jingwei_proto::id::IdError| Fault::new(Blame::WrongUse, error.to_string());
+        let wrong = |error: IdError| {
+            let name = text.split('@').next().unwrap_or(text);
+            Fault::new(Blame::WrongUse, error.to_string()).advise(self.meant(name))
+        };
         let (id, version) = match text.split_once('@') {
             Some(_) => {
                 let version: VersionId = text.parse().map_err(wrong)?;
@@ -194,15 +199,20 @@ impl Node {
             Some(version) => self
                 .known_version(&id, Some(version.version))?
                 .ok_or_else(|| {
-                    Fault::new(Blame::NotFound, format!("there is no {version}"))
-                        .advise(format!("the newest version is {versions}"))
+                    let advice = match versions {
+                        1 => format!("its only version is {id}@1"),
+                        _ => format!(
+                            "its newest version is {id}@{versions}; ‘jingwei describe {id}’ lists those before it"
+                        ),
+                    };
+                    Fault::new(Blame::NotFound, format!("there is no {version}")).advise(advice)
                 })?,
             None => newest,
         };
         let agency = self.member(&id.agency)?;
         let dataset = &record.dataset;
         Ok(DescribeResponse {
-            summary: Some(summary(&version, &record)),
+            summary: Some(self.summary(&version, &record)),
             description: dataset.description.clone().unwrap_or_default(),
             schema: dataset.schema.clone().unwrap_or_default(),
             files: dataset
@@ -218,9 +228,6 @@ impl Node {
             agency_name: agency.name.clone(),
             agency_level: agency.level,
             agency_territory: agency.territory.to_string(),
-            agency_stopped: self
-                .stopped(&agency)
-                .map_or_else(String::new, |stopped| stopped.to_string()),
             address: self
                 .node_of(&id.agency)
                 .map(|node| node.node.address.clone())
@@ -237,18 +244,48 @@ impl Node {
     }
 
     fn unknown(&self, id: &DatasetId) -> Fault {
-        let all: Vec<String> = self
-            .replica
-            .index()
-            .datasets()
-            .map(|id| id.to_string())
-            .collect();
-        let near = jingwei_schemas::nearest(&id.to_string(), all.iter().map(String::as_str));
-        let fault = Fault::new(Blame::NotFound, format!("there is no dataset {id}"));
-        if near.is_empty() {
-            fault.advise("‘jingwei find’ lists what there is")
-        } else {
-            fault.advise(format!("the nearest: {}", near.join(", ")))
+        Fault::new(Blame::NotFound, format!("there is no dataset {id}"))
+            .advise(self.meant(&id.to_string()))
+    }
+
+    /// Which datasets somebody may have meant who wrote `text`, or how to see all.
+    fn meant(&self, text: &str) -> String {
+        match self.near(text).as_slice() {
+            [] => "‘jingwei find’ lists what there is".to_owned(),
+            near => format!("the nearest: {}", near.join(", ")),
+        }
+    }
+
+    /// The datasets that are called nearly so, nearest first: by their whole id, or else by their
+    /// name at whichever agency.
+    fn near(&self, text: &str) -> Vec<String> {
+        let all: Vec<DatasetId> = self.replica.index().datasets().collect();
+        let ids: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let near = jingwei_schemas::nearest(text, ids.iter().map(String::as_str));
+        if !near.is_empty() {
+            return near;
+        }
+        let name = text.rsplit('/').next().unwrap_or(text);
+        let names = jingwei_schemas::nearest(name, all.iter().map(|id| id.name.as_str()));
+        names
+            .iter()
+            .flat_map(|name| all.iter().filter(move |id| id.name.as_str() == name))
+            .take(NEAREST)
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn summary(&self, version: &VersionId, record: &VersionRecord) -> DatasetSummary {
+        let agency = self.known.agency(&version.dataset.agency).ok().flatten();
+        let stopped = agency.and_then(|agency| self.stopped(&agency));
+        DatasetSummary {
+            dataset: version.dataset.to_string(),
+            version: version.version,
+            title: record.dataset.title.clone().unwrap_or_default(),
+            sharing: record.dataset.sharing.to_string(),
+            rows: record.dataset.rows.unwrap_or(0),
+            time: record.time.to_string(),
+            agency_stopped: stopped.map_or_else(String::new, |stopped| stopped.to_string()),
         }
     }
 
@@ -274,17 +311,6 @@ impl Node {
             Fault::new(Blame::NotFound, format!("‘{name}’ is no file, no schema of the registry (AGENCY/NAME) and none of the program's own"))
                 .advise(format!("the program's own are {}", known.join(", ")))
         })
-    }
-}
-
-fn summary(version: &VersionId, record: &VersionRecord) -> DatasetSummary {
-    DatasetSummary {
-        dataset: version.dataset.to_string(),
-        version: version.version,
-        title: record.dataset.title.clone().unwrap_or_default(),
-        sharing: record.dataset.sharing.to_string(),
-        rows: record.dataset.rows.unwrap_or(0),
-        time: record.time.to_string(),
     }
 }
 
@@ -320,20 +346,33 @@ impl Tables {
         version: VersionId,
         dataset: &Dataset,
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
-        let agency = version.dataset.agency.to_string();
+        let agency = &version.dataset.agency;
+        self.take_part(self.0.agency.id())?;
+        self.take_part(agency)?;
         if dataset.sharing == Sharing::Withheld {
-            return Err(QueryError::Refused {
-                agency,
-                reason: format!("{version}: it is withheld"),
-            });
+            let reason = format!("{agency} withholds {version}, and is not asked for it");
+            return Err(QueryError::refused_here(reason));
         }
         let columns = self.0.node.known.columns(&version, dataset);
         let columns = columns.map_err(|error| QueryError::Incomplete {
-            agency,
+            agency: agency.to_string(),
             reason: format!("the schema of {version} cannot be used: {error}"),
         })?;
         let asker = Arc::new(ThroughExchange(self.0.clone()));
         Ok(Arc::new(RemoteTable::new(version, columns, asker)))
+    }
+
+    /// Declines for an agency that is suspended or has ended: that it takes no part is what this
+    /// node knows, and nobody is asked. What else hinders an exchange, the exchange finds.
+    fn take_part(&self, agency: &AgencyId) -> Result<(), QueryError> {
+        match self.0.node.in_force(agency) {
+            Err(fault) if fault.blame == Blame::Unauthorised => {
+                let advice = fault.advice.unwrap_or_default();
+                let reason = format!("{}; {advice}", fault.message);
+                Err(QueryError::refused_here(reason))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

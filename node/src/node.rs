@@ -62,7 +62,9 @@ pub enum OpenError {
     #[error(transparent)]
     Agency(#[from] AgencyError),
     /// It hosts none.
-    #[error("{0} holds no agency yet: ‘jingwei init --dir {0} --agency ID …’")]
+    #[error(
+        "{0} holds no agency yet, and so no node: begin with ‘jingwei init --dir {0} --agency ID …’"
+    )]
     NoAgency(std::path::PathBuf),
     /// A key file is missing or not private.
     #[error(transparent)]

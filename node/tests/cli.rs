@@ -1,5 +1,6 @@
 //! The program `jingwei` as built: it tells wrong use from failure.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
@@ -19,6 +20,33 @@ fn exit_codes() {
     let nowhere = run(&["find", "--dir", "/nonexistent/jingwei"]);
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nowhere.stderr).starts_with("error: "));
+}
+
+#[test]
+fn the_doctor_says_where_there_is_no_node() {
+    let told = |dir: &Path, words: &[&str]| {
+        for command in [&["doctor"][..], &["doctor", "--wait", "600"], &["find"]] {
+            let dir = dir.display().to_string();
+            let output = run(&[command, &["--dir", &dir]].concat());
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+            assert!(output.stdout.is_empty(), "{output:?}");
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            for word in words {
+                assert!(complaint.contains(word), "‘{word}’ is not in {complaint}");
+            }
+        }
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let missing = dir.path().join("missing");
+    told(&missing, &["there is no directory", "‘jingwei init’"]);
+    told(dir.path(), &["no node", "‘jingwei init --dir"]);
+    let keys = dir.path().join("keys");
+    std::fs::create_dir(&keys).expect("the directory is ours");
+    std::fs::write(keys.join("log.pem"), "").expect("the directory is ours");
+    told(
+        dir.path(),
+        &["holds a registry, and no node", "‘jingwei init’"],
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use jingwei_proto::json::JsonError;
 
+use crate::compile::FORMATS;
 use crate::nearest::{did_you_mean, suggestion};
 
 /// The bytes are not a schema for a flat table; each message says where and what would do.
@@ -52,6 +53,19 @@ pub enum SchemaError {
         place: String,
         /// The word.
         keyword: String,
+        /// Those that may have been meant, nearest first.
+        near: Vec<String>,
+    },
+    /// A format by which nothing is judged here: whatever was meant by it would never hold.
+    #[error(
+        "not a format that is known here, at {place}: ‘{name}’{hint}",
+        hint = did_you_mean(near).unwrap_or_else(|| format!("; known are {}", FORMATS.join(", ")))
+    )]
+    UnknownFormat {
+        /// JSON Pointer into the schema.
+        place: String,
+        /// The format's name.
+        name: String,
         /// Those that may have been meant, nearest first.
         near: Vec<String>,
     },

@@ -340,9 +340,22 @@ fn what_is_no_json_schema_is_refused() {
         with_column(json!({"type": "string", "minLength": "x"})),
         "/properties/c/minLength",
     );
+    let format = |name: &str, words: &str| {
+        let schema = with_column(json!({"type": "string", "format": name}));
+        refused(schema.clone(), "at /properties/c/format: ‘");
+        refused(schema, words);
+    };
+    format("dat", "did you mean ‘date’?");
+    format("datetime", "did you mean ‘date-time’?");
+    format("postcode", "known are date, date-time, duration");
+    // A column may be called as a keyword is.
     refused(
-        with_column(json!({"type": "string", "format": "dat"})),
-        "dat",
+        json!({"type": "object", "properties": {"format": {"type": "string", "format": "dat"}}}),
+        "at /properties/format/format: ‘dat’",
+    );
+    refused(
+        with_column(json!({"type": "string", "format": 5})),
+        "/properties/c/format",
     );
     refused(
         with_column(json!({"type": "string", "pattern": "("})),

@@ -5,13 +5,15 @@ use std::future::Future;
 
 use jingwei_registry::connect::{self, Link};
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::registry::Paths;
 use jingwei_registry::shell;
 use tonic::{Response, Status};
 
 use super::serve::open_fault;
 use super::{Place, runtime};
+use crate::agency::HostedAgency;
 use crate::home::Home;
-use crate::node::ready;
+use crate::node::{OpenError, ready};
 use crate::serve::stubs::local_client::LocalClient;
 
 /// The largest message from the node: a batch of a table.
@@ -24,12 +26,8 @@ pub type Client = LocalClient<Link>;
 pub async fn connect(place: &Place) -> Result<Client, Fault> {
     let socket = Home::new(&place.dir).socket();
     let link = connect::uds(&socket).await.map_err(|fault| {
-        if !place.dir.is_dir() {
-            return Fault::new(
-                Blame::WrongUse,
-                format!("there is no directory {}", place.dir.display()),
-            )
-            .advise("name the node's directory with --dir, or begin one with ‘jingwei init’");
+        if let Err(fault) = begun(place) {
+            return fault;
         }
         if denied(&socket) {
             return Fault::new(
@@ -53,6 +51,28 @@ pub async fn connect(place: &Place) -> Result<Client, Fault> {
         ))
     })?;
     Ok(LocalClient::new(link).max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// Refuses a directory in which no node was begun, and says how to begin one.
+pub fn begun(place: &Place) -> Result<(), Fault> {
+    let (dir, home) = (&place.dir, Home::new(&place.dir));
+    let none = |what: String| {
+        Fault::new(Blame::WrongUse, what)
+            .advise("name the node's directory with --dir, or begin one with ‘jingwei init’")
+    };
+    if !dir.is_dir() {
+        return Err(none(format!("there is no directory {}", dir.display())));
+    }
+    // Into another user's directory nobody sees; its socket tells more.
+    let unseen = std::fs::read_dir(dir).is_err();
+    if unseen || home.settings().exists() || HostedAgency::any(&home) {
+        return Ok(());
+    }
+    if Paths::new(dir).log_key().exists() {
+        let what = format!("{} holds a registry, and no node", dir.display());
+        return Err(none(what));
+    }
+    Err(open_fault(OpenError::NoAgency(dir.clone())))
 }
 
 /// Runs a command that talks to the node.

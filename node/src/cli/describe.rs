@@ -57,8 +57,8 @@ fn print(described: &DescribeResponse) {
         described.agency_level,
         described.agency_territory
     );
-    if !described.agency_stopped.is_empty() {
-        say!("            {}", described.agency_stopped);
+    if !summary.agency_stopped.is_empty() {
+        say!("            {}", summary.agency_stopped);
     }
     say!("sharing     {}", summary.sharing);
     say!(

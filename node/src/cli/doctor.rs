@@ -13,7 +13,7 @@ use jingwei_registry::replica::{Alarm, SHORT_TAKE_OVER, alarms_in};
 use jingwei_registry::shell;
 use jingwei_registry::source::Source;
 
-use super::client::{connect, received};
+use super::client::{begun, connect, received};
 use super::{Place, runtime};
 use crate::agency::HostedAgency;
 use crate::config::Config;
@@ -37,7 +37,8 @@ Examples:
 
 An alarm about the registry stands until you have looked into it and have moved its file away.
 
-Exit codes: 0 all is well, 1 something is not, 3 the registry has lied, or may have.")]
+Exit codes: 0 all is well, 1 something is not, 2 there is no node in the directory, or one that has
+joined no federation, or its settings are wrong, 3 the registry has lied, or may have.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -53,6 +54,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let home = Home::new(&arguments.place.dir);
+    begun(&arguments.place)?;
     Config::read(&home.settings(), environment()).map_err(wrong_use)?;
     say!("settings    in order");
     let (status, mut problems) = runtime()?.block_on(wait(arguments))?;

@@ -34,8 +34,8 @@ Examples:
   jingwei publish parcels.parquet --dir fr --as parcels  --schema eu/parcels           --sharing conditional
 
 FILE is CSV, NDJSON, a JSON array (each may be gzipped) or Parquet. Every row is checked against the
-schema; if one row breaks it nothing is published, and FILE.rejects.csv lists what is wrong, until
-FILE has been published.
+schema; if one row breaks it nothing is published. The first 20 violations are shown, and
+FILE.rejects.csv lists what is wrong, until FILE has been published.
 The same file published twice is one version.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -148,15 +148,7 @@ fn schema(text: &str) -> Result<Vec<u8>, Fault> {
     let path = Path::new(text);
     // A pipe will do: it is read once.
     if path.exists() && !path.is_dir() {
-        let bytes = std::fs::read(path)
-            .map_err(|error| wrong_use(format!("cannot read {text}: {error}")))?;
-        if !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(Fault::new(
-                Blame::Malformed,
-                format!("{text} is no JSON Schema: it does not begin with {{"),
-            ));
-        }
-        return Ok(bytes);
+        return super::schema::read(path);
     }
     if text.ends_with(".json") || text.starts_with(['.', '/']) {
         return Err(wrong_use(format!("there is no schema file {text}")));
@@ -289,6 +281,7 @@ struct Rejected<'a> {
     file: Option<File>,
     count: u64,
     violations: u64,
+    shown: u64,
     listed: u64,
     /// At what reading ended before the end of the file; empty if it did not.
     fault: String,
@@ -301,6 +294,7 @@ impl<'a> Rejected<'a> {
             file: None,
             count: 0,
             violations: 0,
+            shown: 0,
             listed: 0,
             fault: String::new(),
         }
@@ -313,6 +307,7 @@ impl<'a> Rejected<'a> {
         if part.count > 0 {
             self.count = part.count;
             self.violations = part.violations;
+            self.shown = part.first.len() as u64;
             self.listed = part.listed;
             self.fault = part.fault;
             for cell in &part.first {
@@ -344,17 +339,29 @@ impl<'a> Rejected<'a> {
             let fault = &self.fault;
             format!("{name}: {fault}; not all rows were checked, and nothing was published")
         };
-        Fault::new(Blame::Malformed, message).advise(self.list())
+        let list = self.list();
+        let advice = match self.excerpt() {
+            Some(excerpt) => format!("{excerpt}; {list}"),
+            None => list,
+        };
+        Fault::new(Blame::Malformed, message).advise(advice)
+    }
+
+    /// That there is more than the screen shows, if there is: at what reading ended is told beside.
+    fn excerpt(&self) -> Option<String> {
+        let told = self.shown + u64::from(!self.fault.is_empty());
+        (self.shown > 0 && told < self.violations).then(|| {
+            let all = counted(self.violations, "violation", "violations");
+            format!("shown are the first {} of {all}", self.shown)
+        })
     }
 
     /// Where all that is wrong can be read, or why it cannot.
     fn list(&self) -> String {
         let (listed, all, path) = (self.listed, self.violations, self.path.display());
         if listed == 0 {
-            format!(
-                "only the first could be shown of {}: they could not be listed, the node's disk refused the file; free it and publish again",
-                counted(all, "violation", "violations")
-            )
+            "no list could be made, the node's disk refused the file; free it and publish again"
+                .to_owned()
         } else if listed < all {
             format!("the first {listed} of {all} violations stand in {path}")
         } else if !self.fault.is_empty() {
@@ -385,9 +392,11 @@ fn show(bar: &ProgressBar, progress: &PublishProgress) {
 
 #[cfg(test)]
 mod tests {
+    use jingwei_proto::wire::node::RejectedCell;
+
     use super::*;
 
-    fn told(violations: u64, listed: u64) -> (String, bool) {
+    fn told(violations: u64, listed: u64, shown: usize) -> (String, bool) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.csv.rejects.csv");
         let mut rejected = Rejected::new(&path);
@@ -395,6 +404,7 @@ mod tests {
             count: 2,
             violations,
             listed,
+            first: vec![RejectedCell::default(); shown],
             ..RowsRejected::default()
         };
         rejected.take(part).unwrap();
@@ -403,17 +413,33 @@ mod tests {
 
     #[test]
     fn the_list_is_not_said_to_hold_more_than_it_does() {
-        let (all, file) = told(3, 3);
+        let (all, file) = told(3, 3, 3);
         assert!(all.contains("all that is wrong stands in") && file, "{all}");
-        let (capped, file) = told(1_000_002, 1_000_000);
+        let (capped, file) = told(1_000_002, 1_000_000, 20);
         assert!(
             capped.contains("the first 1000000 of 1000002 violations stand in") && file,
             "{capped}"
         );
-        let (refused, file) = told(3, 0);
+        let (refused, file) = told(3, 0, 3);
         assert!(
-            refused.contains("could not be listed") && !file,
+            refused.contains("no list could be made") && !file,
             "{refused}"
+        );
+    }
+
+    #[test]
+    fn an_excerpt_is_called_one() {
+        let (whole, _) = told(20, 20, 20);
+        assert!(!whole.contains("shown are"), "{whole}");
+        let (excerpt, _) = told(120, 120, 20);
+        assert!(
+            excerpt.contains("shown are the first 20 of 120 violations; all that is wrong stands"),
+            "{excerpt}"
+        );
+        let (unlisted, _) = told(120, 0, 20);
+        assert!(
+            unlisted.contains("shown are the first 20 of 120 violations; no list"),
+            "{unlisted}"
         );
     }
 

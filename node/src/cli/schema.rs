@@ -1,11 +1,12 @@
 //! `jingwei schema`
 
 use jingwei_registry::say;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jingwei_proto::wire::node::EnterSchemaRequest;
 use jingwei_registry::command::wrong_use;
-use jingwei_registry::fault::Fault;
+use jingwei_registry::fault::{Blame, Fault};
+use jingwei_schemas::TableSchema;
 
 use super::Place;
 use super::client::{received, with_node};
@@ -30,12 +31,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let schema = std::fs::read(&arguments.file)
-        .map_err(|error| wrong_use(format!("cannot read {}: {error}", arguments.file.display())))?;
     let request = EnterSchemaRequest {
         agency: arguments.agency.clone(),
         name: arguments.name.clone(),
-        schema,
+        schema: read(&arguments.file)?,
     };
     let entered = with_node(&arguments.place, |mut node| async move {
         received(node.enter_schema(request).await)
@@ -43,4 +42,37 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     say!("entered     {} version {}", arguments.name, entered.version);
     say!("log entry   {}", entered.index);
     Ok(())
+}
+
+/// The bytes of a schema's file. They are checked before anybody is asked, so that what is wrong
+/// with them is told by the file's name, which the node does not know.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
+    let shown = path.display();
+    let bytes =
+        std::fs::read(path).map_err(|error| wrong_use(format!("cannot read {shown}: {error}")))?;
+    TableSchema::parse(&bytes)
+        .map_err(|error| Fault::new(Blame::Malformed, format!("{shown}: {error}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_schema_is_told_by_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("places.schema.json");
+        let told = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            let fault = read(&path).unwrap_err();
+            assert_eq!(fault.blame, Blame::Malformed, "{fault}");
+            let name = format!("{}: ", path.display());
+            fault.message.strip_prefix(&name).unwrap().to_owned()
+        };
+        assert!(told("code,name\n").contains("the schema is not acceptable JSON"));
+        let format =
+            r#"{"type": "object", "properties": {"day": {"type": "string", "format": "dat"}}}"#;
+        assert!(told(format).contains("did you mean ‘date’?"));
+    }
 }

@@ -51,10 +51,10 @@ pub enum QueryError {
     /// This node is too busy for the query now.
     #[error("{0}; try again later")]
     Overloaded(String),
-    /// A provider refused by its policy.
+    /// A provider refused by its policy, or this node did before it asked one.
     #[error("refused by {agency}: {reason}")]
     Refused {
-        /// The provider.
+        /// The provider, or ‘this node’.
         agency: String,
         /// What it says.
         reason: String,
@@ -82,6 +82,9 @@ pub enum QueryError {
     #[error("a fault of this program, please report it: {0}")]
     Internal(String),
 }
+
+/// Who refuses or fails, where it is no other agency.
+const THIS_NODE: &str = "this node";
 
 fn place(line: Option<u64>, column: Option<u64>) -> String {
     match (line, column) {
@@ -113,6 +116,14 @@ impl QueryError {
         match QueryError::from(error) {
             QueryError::Uncomputable(message) => QueryError::wrong(message),
             other => other,
+        }
+    }
+
+    /// This node declines, and asks nobody.
+    pub fn refused_here(reason: impl Into<String>) -> QueryError {
+        QueryError::Refused {
+            agency: THIS_NODE.to_owned(),
+            reason: reason.into(),
         }
     }
 
@@ -248,15 +259,11 @@ fn in_our_words(text: &str) -> String {
 
 /// A table of one's own node, read without an exchange.
 fn provided_here(error: &ProvideError) -> QueryError {
-    let agency = || "this node".to_owned();
     match error {
-        ProvideError::Refused(denial) => QueryError::Refused {
-            agency: agency(),
-            reason: denial.to_string(),
-        },
+        ProvideError::Refused(denial) => QueryError::refused_here(denial.to_string()),
         ProvideError::Limit(limit) => exceeded(limit),
         ProvideError::Damaged => QueryError::Incomplete {
-            agency: agency(),
+            agency: THIS_NODE.to_owned(),
             reason: error.to_string(),
         },
         other => QueryError::Uncomputable(other.to_string()),

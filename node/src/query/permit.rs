@@ -21,7 +21,9 @@ pub enum Denial {
     #[error("no decision allows it")]
     Undecided,
     /// The dataset is conditional, and no grant was shown.
-    #[error("it is shared on condition, and a grant is needed")]
+    #[error(
+        "it is shared on condition, and a grant is needed, which nobody can give yet; ask its agency to publish it as ‘unconditional’, or another version of it that can be shared so"
+    )]
     GrantNeeded,
     /// The dataset is withheld.
     #[error("it is withheld")]

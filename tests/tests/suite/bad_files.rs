@@ -132,7 +132,7 @@ fn only_the_first_twenty_rejects_are_shown() {
         "hundred",
         format!("code,name,people\n{rows}"),
         SCHEMA,
-        &["100 rows"],
+        &["100 rows", "shown are the first 20 of 100 violations"],
     );
     assert_eq!(
         ran.stderr
@@ -150,17 +150,20 @@ fn only_the_first_twenty_rejects_are_shown() {
 fn a_schema_that_is_none() {
     let pair = Pair::shared();
     for (n, (schema, words)) in [
-        ("code,name\n", &["schema"][..]),
+        ("code,name\n", &["the schema is not acceptable JSON"][..]),
         ("{\"type\": 5}", &["schema"]),
         ("{\"type\": \"array\"}", &["object"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"pattern\": \"(\"}}}", &["pattern"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"x-unti\": \"m\"}}}", &["x-unti"]),
         ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"patern\": \"^a\"}}}", &["/properties/code/patern", "did you mean ‘pattern’"]),
+        ("{\"type\": \"object\", \"properties\": {\"code\": {\"type\": \"string\", \"format\": \"dat\"}}}", &["/properties/code/format", "did you mean ‘date’"]),
     ]
     .iter()
     .enumerate()
     {
-        refused(&pair, &format!("schema{n}"), PLACES, schema, words);
+        let name = format!("schema{n}");
+        let ran = refused(&pair, &name, PLACES, schema, words);
+        ran.complains(&[&format!("{name}.schema.json: ")]);
     }
     let file = pair.a.write("places-none.csv", PLACES);
     let ran = pair.a.publish(

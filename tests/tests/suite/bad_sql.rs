@@ -114,7 +114,7 @@ fn limits_stop_a_question() {
     pair.b
         .run(&["describe", "aa/plases"])
         .expect_code(2)
-        .complains(&["aa/plases"]);
+        .complains(&["aa/plases", "the nearest: aa/places"]);
 }
 
 #[test]

@@ -142,9 +142,16 @@ fn the_next_step_is_named() {
         .expect_code(2)
         .complains(&["joined no federation yet", "jingwei join"]);
     federation.join(&node).ok();
-    node.run(&["find"])
-        .expect_code(1)
-        .complains(&["does not run", "jingwei serve"]);
+    let start = format!("start it: jingwei serve --dir {}", node.dir.display());
+    for command in [
+        &["find"][..],
+        &["describe", "aa/places"],
+        &["sql", "SELECT 1"],
+    ] {
+        node.run(command)
+            .expect_code(1)
+            .complains(&["does not run", &start]);
+    }
     let began = std::time::Instant::now();
     node.run(&["doctor", "--wait", "3"])
         .expect_code(1)
@@ -209,6 +216,22 @@ fn the_owner_finds_what_it_withholds() {
     assert!(!described.stdout.contains("people"), "{described}");
     // Its own, and only its own.
     pair.b.run(&["find", "own"]).ok().prints(&["bb/own@1"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let pair = Pair::shared();
+    let describe = |dataset: &str, words: &[&str]| {
+        let ran = pair.b.run(&["describe", dataset]).expect_code(2);
+        ran.complains(words);
+    };
+    for whole in ["places", "places@9", "bb/plases", "zz/places@1"] {
+        describe(whole, &["the nearest: ", "aa/places"]);
+    }
+    describe("nothing_like_it", &["‘jingwei find’"]);
+    let newest = "its newest version is aa/places@2; ‘jingwei describe aa/places’";
+    describe("aa/places@9", &["there is no aa/places@9", newest]);
+    describe("bb/open@2", &["its only version is bb/open@1"]);
 }
 
 #[test]

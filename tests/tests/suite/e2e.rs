@@ -74,7 +74,12 @@ fn sharing_classes_are_enforced_at_the_provider() {
         .b
         .sql("SELECT * FROM aa.reserved", &["--format", "csv"])
         .expect_code(4)
-        .complains(&["aa", "grant"]);
+        .complains(&[
+            "refused by aa: aa/reserved@1",
+            "a grant is needed",
+            "ask its agency",
+            "‘unconditional’",
+        ]);
     assert!(!ran.stdout.contains("Acign"), "{ran}");
     // A withheld dataset is not even named to others.
     let ran = pair

@@ -306,10 +306,9 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
         assert!(problem.contains(words), "{doctor}");
     }
     assert!(!doctor.stdout.contains("TLS"), "{doctor}");
-    let asked = family.top.sql(ASK, &["--format", "csv"]);
-    assert_ne!(asked.code, 0, "{asked}");
+    let asked = family.top.sql(ASK, &["--format", "csv"]).expect_code(4);
     asked.complains(&[
-        "aa.x is suspended since log entry",
+        "refused by this node: aa.x is suspended since log entry",
         "‘an audit’; it takes no part",
     ]);
     family
@@ -331,6 +330,8 @@ fn a_suspended_agency_takes_no_part_until_it_is_resumed() {
         .run(&["describe", "aa.x/places"])
         .ok()
         .prints(&["suspended since log entry", "‘an audit’"]);
+    let found = family.top.run(&["find", "places"]).ok();
+    found.prints(&["aa.x/places@1", "suspended since log entry", "‘an audit’"]);
     let resumed = family.top.run(&["resume", "aa.x", "--yes"]).ok();
     resumed.prints(&["suspended", "because     an audit"]);
     family.settle();
