@@ -310,7 +310,7 @@ mod tests {
         );
     }
 
-    /// An order of 8 is the cofactor's, and there are as many such points: none is missing.
+    /// A small order divides the cofactor, 8, and there are eight such points: none is missing.
     #[test]
     fn points_of_small_order_are_known_by_their_bytes() {
         let known: Vec<[u8; 32]> = EIGHT_TORSION

@@ -251,13 +251,17 @@ impl Count {
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (signed, threshold, which) = (self.signed, self.threshold, self.which);
+        let keys = root_keys(self.keys);
+        if signed > threshold {
+            return write!(
+                f,
+                "{signed}, where {threshold} of the {keys} {which} suffice"
+            );
+        }
         write!(
             f,
-            "{} of {} that the {} {} must give",
-            self.signed,
-            self.threshold,
-            root_keys(self.keys),
-            self.which
+            "{signed} of {threshold} that the {keys} {which} must give"
         )?;
         match self.missing() {
             0 => Ok(()),

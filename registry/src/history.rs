@@ -11,7 +11,8 @@ use crate::fault::{Blame, Fault};
 use crate::index::Index;
 use crate::log::LogReader;
 
-/// Changes of one agency that are looked through for one: it is worth no more reading.
+/// Changes of one agency that are looked through for the one that is sought: it is worth no more
+/// reading.
 const MOST: usize = 64;
 
 /// The envelope of an entry.

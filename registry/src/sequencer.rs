@@ -91,16 +91,28 @@ struct Waiting {
     deadline: Deadline,
 }
 
+/// A statement that came in, and who has signed it, as far as the log knows.
+struct Submitted {
+    envelope: Arc<Envelope>,
+    signer: Option<Signer>,
+}
+
 /// How far a submission has come.
 enum Begun {
     /// It is in the log already, at this place, and a published checkpoint covers it.
     Entered(u64),
     /// It is in the queue, and paid for.
     Waits {
+        submitted: Submitted,
         waiting: Waiting,
         payer: Payer,
-        length: u64,
     },
+}
+
+impl Submitted {
+    fn length(&self) -> u64 {
+        self.envelope.payload().len() as u64
+    }
 }
 
 type Reply = oneshot::Sender<Result<Place, Fault>>;
@@ -177,8 +189,8 @@ impl Sequencer {
     }
 
     /// Enters a statement that came from `network` and waits until it is durable. Its signer pays, or
-    /// whoever is there if that is nobody the log knows; what is in the log already costs no share
-    /// of the day.
+    /// whoever is there if that is nobody the log knows. What is in the log already costs no share of
+    /// the day, if whoever asks waits for the answer.
     pub async fn submit_from(
         &self,
         network: Network,
@@ -188,8 +200,8 @@ impl Sequencer {
         self.finish(begun).await
     }
 
-    /// Enters statements that came together, each as [`Sequencer::submit_from`] does; what could not
-    /// be read is passed over.
+    /// Enters statements that came together, each as [`Sequencer::submit_from`] does; of what could
+    /// not be read it returns the fault, in its place.
     ///
     /// The checkpoint of the last one that was entered covers all of them.
     pub async fn submit_all_from(
@@ -221,82 +233,85 @@ impl Sequencer {
     /// Enters a snapshot of the registry's own; returns its index.
     pub async fn snapshot(&self) -> Result<u64, Fault> {
         let waiting = self.queue(&Payer::Keepers, Work::Snapshot, deadline());
-        let (accepted, _) = self.entry(waiting.await?).await?;
-        Ok(accepted.index)
+        let Waiting { answer, deadline } = waiting.await?;
+        let Place { index, .. } = answer.await.unwrap_or_else(|_| Err(stopped()))?;
+        Ok(self.covered(index, deadline).await?.index)
     }
 
-    /// Puts a statement into the queue, which came from a network or else from the keepers.
+    /// Puts a statement, which came from a network or else from the keepers, into the queue.
     ///
-    /// Most are new. Whether one is in the log already is looked up here only where something is in
-    /// its way, and otherwise by the writer, when the rules reject it.
+    /// Most are new. Whether one is in the log already is looked up where something is in its way;
+    /// where nothing is, the writer finds out, because the rules reject it.
     async fn begin(
         &self,
         from: Option<Network>,
         envelope: Envelope,
         deadline: Deadline,
     ) -> Result<Begun, Fault> {
-        let envelope = Arc::new(envelope);
-        let signer = quota::signer(&self.index, &envelope).map_err(unreadable)?;
+        let submitted = Submitted {
+            signer: quota::signer(&self.index, &envelope).map_err(unreadable)?,
+            envelope: Arc::new(envelope),
+        };
         if !self.coverage.is_open()
-            && let Some(index) = self.entered(&envelope, signer.as_ref())?
+            && let Some(index) = self.entered(&submitted)?
         {
             return Ok(Begun::Entered(index));
         }
-        let payer = match (from, &signer) {
+        let payer = match (from, &submitted.signer) {
             (None, _) => Payer::Keepers,
             (Some(_), Some(signer)) => Payer::Agency(signer.agency.clone()),
             (Some(network), None) => Payer::Stranger(network),
         };
-        let fault = match self.pay(payer, envelope.clone(), deadline).await {
-            Ok(begun) => return Ok(begun),
-            Err(fault) => fault,
-        };
-        let entered = self.entered(&envelope, signer.as_ref())?;
-        entered.map(Begun::Entered).ok_or(fault)
+        match self.pay(&payer, &submitted, deadline).await {
+            Ok(waiting) => Ok(Begun::Waits {
+                submitted,
+                waiting,
+                payer,
+            }),
+            Err(fault) => Ok(Begun::Entered(self.hindered(&submitted, fault)?)),
+        }
     }
 
     /// Lets `payer` pay for a statement that then waits in the queue.
     async fn pay(
         &self,
-        payer: Payer,
-        envelope: Arc<Envelope>,
+        payer: &Payer,
+        submitted: &Submitted,
         deadline: Deadline,
-    ) -> Result<Begun, Fault> {
-        let length = envelope.payload().len() as u64;
-        self.quotas.charge(&payer, length, Instant::now())?;
-        let work = Work::Statement(envelope);
-        match self.queue(&payer, work, deadline).await {
-            Ok(waiting) => Ok(Begun::Waits {
-                waiting,
-                payer,
-                length,
-            }),
-            Err(fault) => {
-                self.quotas.give_back(&payer, length);
-                Err(fault)
-            }
+    ) -> Result<Waiting, Fault> {
+        let length = submitted.length();
+        self.quotas.charge(payer, length, Instant::now())?;
+        let work = Work::Statement(submitted.envelope.clone());
+        let queued = self.queue(payer, work, deadline).await;
+        if queued.is_err() {
+            self.quotas.give_back(payer, length);
         }
+        queued
     }
 
     async fn finish(&self, begun: Begun) -> Result<Accepted, Fault> {
-        match begun {
-            // Covered already; what is shown by now covers what came with it, too.
-            Begun::Entered(index) => {
-                let checkpoint = self.log.checkpoint_note().map_err(unreadable)?.into();
-                Ok(Accepted { index, checkpoint })
-            }
+        let (submitted, Waiting { answer, deadline }, payer) = match begun {
+            Begun::Entered(index) => return self.shown(index),
             Begun::Waits {
+                submitted,
                 waiting,
                 payer,
-                length,
-            } => {
-                let entered = self.entry(waiting).await;
-                if !entered.as_ref().is_ok_and(|(_, again)| !again) {
-                    self.quotas.give_back(&payer, length);
-                }
-                entered.map(|(accepted, _)| accepted)
-            }
+            } => (submitted, waiting, payer),
+        };
+        let placed = answer.await.unwrap_or_else(|_| Err(stopped()));
+        if !matches!(placed, Ok(Place { again: false, .. })) {
+            self.quotas.give_back(&payer, submitted.length());
         }
+        match placed {
+            Ok(Place { index, .. }) => self.covered(index, deadline).await,
+            Err(fault) => self.shown(self.hindered(&submitted, fault)?),
+        }
+    }
+
+    /// Whether a statement that something is in the way of is in the log already: then that is its
+    /// place, and nothing stands in its way.
+    fn hindered(&self, submitted: &Submitted, fault: Fault) -> Result<u64, Fault> {
+        self.entered(submitted)?.ok_or(fault)
     }
 
     /// Puts work into the queue, when the log takes any.
@@ -327,22 +342,24 @@ impl Sequencer {
         Ok(Waiting { answer, deadline })
     }
 
-    /// Where it was entered, once that is durable and covered, and whether it was there before.
-    async fn entry(
-        &self,
-        Waiting { answer, deadline }: Waiting,
-    ) -> Result<(Accepted, bool), Fault> {
-        let Place { index, again } = answer.await.unwrap_or_else(|_| Err(stopped()))?;
+    /// What was entered at `index`, once a published checkpoint covers it.
+    async fn covered(&self, index: u64, deadline: Deadline) -> Result<Accepted, Fault> {
         let checkpoint = self.coverage.covered(index, deadline).await?;
-        Ok((Accepted { index, checkpoint }, again))
+        Ok(Accepted { index, checkpoint })
+    }
+
+    /// What is covered already; what is shown by now covers what came with it, too.
+    fn shown(&self, index: u64) -> Result<Accepted, Fault> {
+        let checkpoint = self.log.checkpoint_note().map_err(unreadable)?.into();
+        Ok(Accepted { index, checkpoint })
     }
 
     /// The place of a statement that a published checkpoint covers already.
-    fn entered(&self, envelope: &Envelope, signer: Option<&Signer>) -> Result<Option<u64>, Fault> {
-        let Some(Signer { key, .. }) = signer else {
+    fn entered(&self, submitted: &Submitted) -> Result<Option<u64>, Fault> {
+        let Some(Signer { key, .. }) = &submitted.signer else {
             return Ok(None);
         };
-        let hash = leaf_hash(&leaf(envelope, key));
+        let hash = leaf_hash(&leaf(&submitted.envelope, key));
         let place = self.index.place(&hash).map_err(unreadable)?;
         Ok(place.filter(|place| *place < self.log.size()))
     }

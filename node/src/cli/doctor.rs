@@ -42,7 +42,7 @@ joined no federation, or its settings are wrong, 3 the registry has lied, or may
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// Wait up to so many seconds until everything is well, also for a node that is not there yet
+    /// Wait up to so many seconds until everything is well, also for a node that does not run yet
     #[arg(
         long,
         value_name = "SECONDS",

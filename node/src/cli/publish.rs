@@ -360,7 +360,7 @@ impl<'a> Rejected<'a> {
     fn list(&self) -> String {
         let (listed, all, path) = (self.listed, self.violations, self.path.display());
         if listed == 0 {
-            "no list could be made, the node's disk refused the file; free it and publish again"
+            "no list could be made: the node's disk refused it; free space there and publish again"
                 .to_owned()
         } else if listed < all {
             format!("the first {listed} of {all} violations stand in {path}")

@@ -260,7 +260,7 @@ pub fn say_next(path: &Path, proposal: &Proposal) {
             say!(
                 "signatures  unknown how many are missing: the file does not hold the root in force"
             );
-            0
+            u64::MAX
         }
     };
     let file = shell::path(path);

@@ -398,7 +398,8 @@ fn sign(arguments: &Sign) -> Result<(), Fault> {
     let key = load(&arguments.root_key)?;
     let id = key.public().id();
     if let Some(before) = proposal.before() {
-        proposal.accepts(key.public(), &before.keys)?;
+        let accepted = proposal.accepts(key.public(), &before.keys);
+        accepted.map_err(|fault| fault.advise(OTHER_ROOT))?;
     }
     if proposal.signers().any(|signer| signer == id) {
         say!("{id} has signed it already");
@@ -409,6 +410,9 @@ fn sign(arguments: &Sign) -> Result<(), Fault> {
     proposal.sign(&key);
     write(&arguments.proposal, &proposal)
 }
+
+/// What to do where a key is none of the root that the file holds.
+const OTHER_ROOT: &str = "the file lists the root keys of the time when it was proposed: sign with one of them, or propose it anew if the root has changed since";
 
 /// What to do where the last keeper comes too early.
 pub const TOO_FEW_SIGNED: &str = "let more keepers sign the file first, with ‘jingwei-registry root sign FILE --root-key KEY’; who comes last submits it";

@@ -64,7 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     }
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
-    if let Some(waiting) = waiting(committed, checkpoint.size) {
+    if let Some(waiting) = committed.and_then(|committed| waiting(committed, checkpoint.size)) {
         say!("waiting     {waiting}");
     }
     Ok(())
@@ -83,8 +83,8 @@ fn waiting(committed: u64, published: u64) -> Option<String> {
 }
 
 /// What the log says, as soon as the registry shows it, and how many entries were committed to it
-/// just before.
-fn view(arguments: &Arguments) -> Result<(View, u64), Fault> {
+/// just before, if that can be read.
+fn view(arguments: &Arguments) -> Result<(View, Option<u64>), Fault> {
     let deadline = Instant::now() + Duration::from_secs(arguments.wait);
     loop {
         let committed = arguments.running.committed();
@@ -94,7 +94,7 @@ fn view(arguments: &Arguments) -> Result<(View, u64), Fault> {
                 std::thread::sleep(LOOK);
             }
             Err(fault) => return Err(fault),
-            Ok(view) => return Ok((view, committed?)),
+            Ok(view) => return Ok((view, committed.ok())),
         }
     }
 }

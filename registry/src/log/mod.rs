@@ -14,7 +14,7 @@
 //! # How a batch gets in
 //!
 //! ```text
-//! stage ─► read back, hash ─► seal ─► COMMIT RECORD ─► tiles        ─► checkpoint
+//! stage ─► read back ─► hash, seal ─► COMMIT RECORD ─► tiles        ─► checkpoint
 //! └────── nothing has happened ─────┘ └───── the batch is final ──┘    └ readers see it ┘
 //! └──────────────────────── append ───────────────────────────────┘    └── publish ────┘
 //! ```

@@ -1,12 +1,16 @@
 //! A registry on a full disk: what its submitters are told, and that it goes on where it was.
 
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use jingwei_proto::key::{SecretKey, Signer};
+use jingwei_proto::key::{KeyId, SecretKey, Signer};
+use jingwei_proto::statement::{Head, Node, Predicate, Statement};
 
 use super::*;
 use crate::clock;
-use crate::disk::faults::{FailAt, Failure};
+use crate::disk::faults::{FailAt, Failure, Faults, Operation, full};
 use crate::enrolment::{Profile, Proposal, parse_territory, propose};
 use crate::fault::Blame;
 use crate::found::{Founded, Plan, found, sign_together};
@@ -14,7 +18,7 @@ use crate::log::tests::directory;
 use crate::log::tests::faults::copy;
 
 /// The enrolment of a national agency, signed by the only root key.
-fn enrolment(founded: &Founded, id: &str, now: Time) -> Envelope {
+fn enrolment(founded: &Founded, id: &str, key: &SecretKey, now: Time) -> Envelope {
     let profile = Profile {
         id: id.parse().unwrap(),
         name: id.to_uppercase(),
@@ -22,8 +26,7 @@ fn enrolment(founded: &Founded, id: &str, now: Time) -> Envelope {
         territory: parse_territory("test@1:A").unwrap(),
         roles: Vec::new(),
     };
-    let key = SecretKey::generate();
-    let proposal = propose(&profile, &founded.federation, &key, now);
+    let proposal = propose(&profile, &founded.federation, key, now);
     let proposal = Proposal::parse(&proposal.to_bytes()).unwrap();
     let root_key: SecretKey = keyfile::load(&founded.root_keys[0]).unwrap();
     sign_together(&proposal.statement(), &[&root_key as &dyn Signer], 1)
@@ -69,7 +72,7 @@ async fn a_full_disk_at_any_write_of_the_log_loses_and_doubles_nothing() {
     let (base, now) = (directory(), clock::system()());
     let clock: Clock = Arc::new(move || now);
     let founded = found(base.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
-    let statements = ["aa", "bb"].map(|id| enrolment(&founded, id, now));
+    let statements = ["aa", "bb"].map(|id| enrolment(&founded, id, &SecretKey::generate(), now));
     for failure in [Failure::Once, Failure::FromThenOn, Failure::Persisted] {
         let mut refused = 0;
         for n in 1.. {
@@ -126,4 +129,67 @@ async fn a_full_disk_at_any_write_of_the_log_loses_and_doubles_nothing() {
             "{failure:?}: only {refused} submissions met a full disk"
         );
     }
+}
+
+/// A disk that takes no tiles while it is told so.
+#[derive(Default)]
+struct NoTiles(AtomicBool);
+
+impl Faults for NoTiles {
+    fn before(&self, _: Operation, path: &Path) -> io::Result<()> {
+        let tile = path.components().any(|part| part.as_os_str() == "tile");
+        match tile && self.0.load(Ordering::SeqCst) {
+            true => Err(full()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The announcement of a node, the first or the one after `before`.
+fn announcement(
+    founded: &Founded,
+    key: &SecretKey,
+    before: Option<&Envelope>,
+    now: Time,
+) -> Envelope {
+    let head = Head {
+        federation: founded.federation.clone(),
+        agency: Some("aa".parse().unwrap()),
+        time: now,
+        sequence: 1 + u64::from(before.is_some()),
+        previous: before.map(Envelope::payload_digest),
+    };
+    let predicate = Predicate::Node(Node {
+        address: "aa.example:7100".to_owned(),
+        tls: vec![KeyId::of_spki(b"tls")],
+        journal: SecretKey::generate().public().clone(),
+        witness: SecretKey::generate().public().clone(),
+    });
+    Statement { head, predicate }.sign(key)
+}
+
+#[tokio::test]
+async fn what_is_in_the_log_is_found_though_its_writer_is_stuck() {
+    let (dir, now) = (directory(), clock::system()());
+    let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
+    let key = SecretKey::generate();
+    let faults = Arc::new(NoTiles::default());
+    let disk = Disk::with_faults(faults.clone());
+    let clock: Clock = Arc::new(move || now);
+    let registry = unlocked(|| Registry::open(dir.path(), clock.clone(), disk.clone())).unwrap();
+    let submit = |envelope: &Envelope| registry.sequencer().submit(envelope.clone());
+    submit(&enrolment(&founded, "aa", &key, now)).await.unwrap();
+    let first = announcement(&founded, &key, None, now);
+    let place = submit(&first).await.unwrap().index;
+    // Committed, and not to be finished.
+    faults.0.store(true, Ordering::SeqCst);
+    let second = announcement(&founded, &key, Some(&first), now);
+    for _ in 0..2 {
+        let fault = submit(&second).await.unwrap_err();
+        assert_eq!(fault.blame, Blame::Unavailable, "{fault}");
+        assert_eq!(submit(&first).await.unwrap().index, place);
+    }
+    faults.0.store(false, Ordering::SeqCst);
+    assert_eq!(submit(&second).await.unwrap().index, place + 1);
+    close(registry);
 }

@@ -3,7 +3,7 @@
 //!
 //! Reading is done a few requests at a time, checking on all cores. What is on the way is bounded
 //! in bytes, whatever the registry serves: bundles of common size are read side by side, a larger
-//! one alone, and storing sets the pace. The signature of each
+//! one alone, and whatever is slowest sets the pace. The signature of each
 //! envelope is verified here, under the key that its entry names; the rules, which look at
 //! one statement after the other, find that done and ask only whether it is the right key.
 
@@ -29,10 +29,10 @@ use crate::source::{MAX_BUNDLE, Source, SourceError};
 /// Entries that are checked and stored together: few enough fsyncs for each entry.
 const CHUNK: u64 = 4_096;
 /// Bytes with which a chunk is full before that; common statements stay below.
-const FULL: usize = 8 * 1024 * 1024;
+const FULL: usize = 3 * 1024 * 1024;
 /// Bytes that may be on the way from reading to indexing. A single chunk that is larger waits
 /// until it is alone.
-const ON_THE_WAY: u32 = 32 * 1024 * 1024;
+const ON_THE_WAY: u32 = 16 * 1024 * 1024;
 /// Requests under way at once.
 const AT_ONCE: usize = 8;
 /// A bundle that is larger is read alone: what is read side by side is bounded in bytes too.

@@ -219,6 +219,11 @@ fn an_agency_s_quota_is_spent_by_nobody_else() {
     for _ in 0..5 {
         submit(&submitter, &aa.version("gap", Some(next)).1).unwrap_err();
     }
+    // Nor does what is in the log already.
+    let first = submit(&submitter, &of_aa[0]).unwrap();
+    for _ in 0..5 {
+        assert_eq!(submit(&submitter, &of_aa[0]).unwrap(), first);
+    }
     let places: Vec<u64> = of_aa[..3]
         .iter()
         .map(|envelope| submit(&submitter, envelope).unwrap())
