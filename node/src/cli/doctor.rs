@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::home::Home;
 use crate::journal;
 use crate::node::enroller;
+use crate::publish::Record;
 use crate::store::DatasetStore;
 
 /// Between two looks while waiting.
@@ -195,6 +196,7 @@ fn tell(fault: &Fault, patience: Duration) {
 async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     let status = status(place).await?;
     let mut problems = problems(&status, place);
+    problems.extend(waiting(&Home::new(&place.dir)));
     let told = Some(status.problem.clone()).filter(|problem| !problem.is_empty());
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
@@ -215,6 +217,18 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
         )),
     }
     Ok((status, problems))
+}
+
+/// What is signed for publication, and not known to be entered.
+fn waiting(home: &Home) -> impl Iterator<Item = String> {
+    let all = Record::all(home).into_iter();
+    let waiting = all.filter(|(agency, name)| {
+        let record = Record::load(home, agency, name);
+        record.is_ok_and(|record| record.waits())
+    });
+    waiting.map(|(agency, name)| {
+        format!("the publication of {agency}/{name} is not entered yet: the node submits it again; if it stays so, publish the file once more")
+    })
 }
 
 /// How large the registry says its log is.

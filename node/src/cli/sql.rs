@@ -41,7 +41,7 @@ pub struct Arguments {
     /// The asking agency, if the node hosts several
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     agency: String,
-    /// How to write the table; by default as the ending of --output says, or as a table
+    /// How to write the table; by default as the ending of --output says, or as a table on the screen
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Write the table to a file instead
@@ -99,8 +99,24 @@ fn format(arguments: &Arguments) -> Result<Format, Fault> {
     let ending = path.extension().and_then(|ending| ending.to_str());
     let by_name =
         ending.and_then(|ending| <Format as clap::ValueEnum>::from_str(ending, true).ok());
-    Ok(arguments.format.or(by_name).unwrap_or(Format::Table))
+    match arguments.format.or(by_name) {
+        Some(Format::Table) => Err(wrong_use(format!(
+            "a table is for the screen, and may leave out rows: {} would not hold the whole answer",
+            path.display()
+        ))
+        .advise(FOR_FILES)),
+        Some(format) => Ok(format),
+        None => Err(wrong_use(format!(
+            "the name {} does not say in which format to write",
+            path.display()
+        ))
+        .advise(FOR_FILES)),
+    }
 }
+
+/// What can be written to a file.
+const FOR_FILES: &str =
+    "end it in .csv, .json, .ndjson or .parquet, or give --format with one of these";
 
 /// The evidence file, made before anything is asked; nothing that is there is written over.
 struct Evidence<'a> {

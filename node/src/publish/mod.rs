@@ -110,8 +110,9 @@ impl Node {
             ..publication
         };
         let mut record = Record::load(&self.home, &id, &publication.name)?;
-        record = self.settle(&publication, record).await?;
         let sameness = self.sameness(&publication, &upload);
+        record = self.settle(&publication, sameness, record).await?;
+        self.one_meaning(&publication)?;
         if let Some(published) = &record.published
             && published.sameness == sameness
             && self.newest_version(&publication)? == published.version
@@ -125,6 +126,34 @@ impl Node {
             .await?;
         self.sign(&publication, manifest, &mut record)?;
         self.finish_or_go_on(&publication, record).await
+    }
+
+    /// A withheld dataset and one that others may see have names of their own: what was published
+    /// stays as it is, and a question by one name must not be about two tables.
+    fn one_meaning(&self, publication: &Publication) -> Result<(), Fault> {
+        let (other, what, advice) = match publication.sharing {
+            Sharing::Withheld => (
+                Sharing::Public,
+                "a dataset that others may see",
+                "its versions stay as they were shared; choose another name for what is to be withheld",
+            ),
+            _ => (
+                Sharing::Withheld,
+                "a withheld dataset",
+                "choose another name for what others may see",
+            ),
+        };
+        let (agency, name) = (publication.agency.id(), &publication.name);
+        let index = self.replica.index();
+        let entered = index.newest(&self.entered_as(agency, name, other));
+        match entered.map_err(index_fault)? {
+            None => Ok(()),
+            Some(_) => Err(Fault::new(
+                Blame::WrongUse,
+                format!("{agency}/{name} is {what} already"),
+            )
+            .advise(advice)),
+        }
     }
 
     /// Makes durable what is to be published and the salt of its file, which an earlier attempt
@@ -227,11 +256,7 @@ impl Node {
             let Ok(record) = Record::load(&self.home, agency.id(), &name) else {
                 continue;
             };
-            let signed = record
-                .staged
-                .as_ref()
-                .is_some_and(|staged| staged.envelope.is_some());
-            if !signed {
+            if !record.waits() {
                 continue;
             }
             match self.finish(&agency, &name, record).await {
@@ -380,11 +405,20 @@ impl Node {
 
     /// Finishes what was signed before and is not known to be entered. It may well be: then a
     /// second manifest in its place would enter the same file twice, or lose a withheld one.
-    async fn settle(&self, publication: &Publication, record: Record) -> Result<Record, Fault> {
-        let signed = |staged: &Staged| staged.envelope.is_some();
-        if !record.staged.as_ref().is_some_and(signed) {
+    async fn settle(
+        &self,
+        publication: &Publication,
+        sameness: Digest,
+        record: Record,
+    ) -> Result<Record, Fault> {
+        let Some(staged) = record
+            .staged
+            .as_ref()
+            .filter(|staged| staged.envelope.is_some())
+        else {
             return Ok(record);
-        }
+        };
+        let same = staged.sameness == sameness;
         let (agency, name) = (&publication.agency, &publication.name);
         let finished = self.finish(agency, name, record).await;
         let mut record = Record::load(&self.home, agency.id(), name)?;
@@ -405,7 +439,16 @@ impl Node {
                 Ok(record)
             }
             // Everything else leaves open whether it was entered.
-            Err(fault) => Err(fault),
+            Err(fault) if same => Err(fault),
+            Err(fault) => Err(Fault {
+                message: format!(
+                    "another publication of {}/{name} has to be entered first, and waits: {}",
+                    agency.id(),
+                    fault.message
+                ),
+                ..fault
+            }
+            .advise("this file was not looked at and is not kept: publish it again when ‘jingwei doctor’ says that nothing waits any more")),
         }
     }
 

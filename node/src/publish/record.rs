@@ -135,6 +135,12 @@ impl Record {
         }
     }
 
+    /// Whether a version is signed, and not known to be entered.
+    pub fn waits(&self) -> bool {
+        let staged = self.staged.as_ref();
+        staged.is_some_and(|staged| staged.envelope.is_some())
+    }
+
     /// Writes the record durably.
     pub fn store(&self, node: &Node, agency: &AgencyId, name: &DatasetName) -> Result<(), Fault> {
         let path = node.home.publication(agency, name);

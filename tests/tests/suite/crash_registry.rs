@@ -1,6 +1,7 @@
 //! `kill -9` of the registry at random moments under load: what was acknowledged is there.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -247,6 +248,31 @@ fn a_publication_goes_on_when_the_registry_is_back() {
     let files = LogFiles::read(&log);
     assert_eq!(files.size(), before + PUBLICATIONS as u64);
     assert!(!files.repeats());
+}
+
+#[test]
+fn one_publication_waits_for_the_registry_and_nothing_else_is_promised() {
+    let mut federation = Federation::start();
+    let node = federation.node("a", &["aa"]);
+    federation.registry.stop();
+    let (first, schema) = node.places("first", PLACES);
+    let (second, _) = node.places("second", &format!("{PLACES}40000,Second,2\n"));
+    let publish = |file: &Path| node.publish(file, "aa", "places", &schema, "public");
+    publish(&first)
+        .expect_code(1)
+        .complains(&["the checked data are kept here"]);
+    let second_too = publish(&second).expect_code(1).complains(&[
+        "another publication of aa/places has to be entered first",
+        "not looked at and is not kept",
+    ]);
+    assert!(!second_too.stderr.contains("kept here"), "{second_too}");
+    let doctor = node.run(&["doctor"]).expect_code(1);
+    let waits = "the publication of aa/places is not entered yet";
+    assert!(doctor.to_string().contains(waits), "{doctor}");
+    federation.registry.start();
+    node.run(&["doctor", "--wait", "60"]).ok();
+    publish(&first).ok().prints(&["unchanged", "aa/places@1"]);
+    publish(&second).ok().prints(&["aa/places@2"]);
 }
 
 fn enter(federation: &Federation, statements: &[Envelope]) {

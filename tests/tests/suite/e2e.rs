@@ -99,6 +99,32 @@ fn sharing_classes_are_enforced_at_the_provider() {
 }
 
 #[test]
+fn a_withheld_dataset_shares_its_name_with_no_other() {
+    let pair = Pair::with_places();
+    let (file, schema) = pair.a.places("names", PLACES);
+    for (name, first, then, what) in [
+        (
+            "shown",
+            "public",
+            "withheld",
+            "a dataset that others may see",
+        ),
+        ("hidden", "withheld", "unconditional", "a withheld dataset"),
+    ] {
+        pair.a.publish(&file, "aa", name, &schema, first).ok();
+        pair.a
+            .publish(&file, "aa", name, &schema, then)
+            .expect_code(2)
+            .complains(&[&format!("aa/{name} is {what} already"), "another name"]);
+    }
+    // Among those that others know of, a class may change.
+    pair.a
+        .publish(&file, "aa", "shown", &schema, "conditional")
+        .ok()
+        .prints(&["aa/shown@2"]);
+}
+
+#[test]
 fn answers_come_in_every_format() {
     let pair = Pair::shared();
     let sql = "SELECT code, people FROM aa.places ORDER BY code";
@@ -120,6 +146,16 @@ fn answers_come_in_every_format() {
         table.stdout.contains("35003") && table.stdout.contains("879"),
         "{table}"
     );
+    // A file holds the whole answer, or there is none.
+    for output in [
+        &["--output", "answer.txt"][..],
+        &["--format", "table", "--output", "answer.csv"],
+    ] {
+        pair.b
+            .sql(sql, output)
+            .expect_code(2)
+            .complains(&[output[output.len() - 1], ".parquet"]);
+    }
     let file = pair.b.work.join("all-formats.parquet");
     pair.b
         .sql(
