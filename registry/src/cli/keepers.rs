@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::FederationId;
 use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::Predicate;
@@ -89,6 +90,20 @@ impl Running {
             }
             fault
         })
+    }
+
+    /// Refuses a proposal of another federation than `here`, the registry's: nothing that it says can
+    /// be compared with what is in force here.
+    pub fn check_federation(&self, proposal: &Proposal, here: &FederationId) -> Result<(), Fault> {
+        let federation = &proposal.statement().head.federation;
+        if federation == here {
+            return Ok(());
+        }
+        let dir = self.place.dir.display();
+        Err(wrong_use(format!(
+            "this proposal is of the federation {federation}, and the registry in {dir} keeps {here}"
+        ))
+        .advise("name the directory of its own federation's registry with --dir"))
     }
 
     /// Signs with `keys`, of which the last is the last keeper's, checks all that can be checked

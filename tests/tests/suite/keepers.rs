@@ -366,6 +366,24 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
     let sign = ["root", "sign", path(&file), "--root-key", path(&foreign)];
     let ran = registry.run(&sign).expect_code(4);
     ran.complains(&["no root key, in force or proposed"]);
+    // What is of another federation is not even shown.
+    let theirs = dir.join("theirs.root");
+    let out = [&propose[..], &["--out", path(&theirs)]].concat();
+    Keepers(&other.registry).run(&out).ok();
+    let submit = [
+        "root",
+        "submit",
+        path(&theirs),
+        "--root-key",
+        path(&foreign),
+    ];
+    let of = format!("is of the federation {},", other.registry.federation);
+    let keeps = format!(" keeps {}", registry.federation);
+    let ran = keepers
+        .run(&submit)
+        .expect_code(2)
+        .complains(&[&of, &keeps]);
+    assert!(ran.stdout.is_empty(), "{ran}");
     for (command, code, says) in [
         (&["successor", "aa.x", "nobody"][..], 1, "nobody"),
         (&["enrol", path(&strange)], 1, "federation"),
