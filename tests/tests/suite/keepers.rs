@@ -8,9 +8,10 @@ use jingwei_proto::policy::Policy;
 use jingwei_proto::statement::RECOVERY_DELAY;
 use jingwei_registry::keyfile;
 use jingwei_tests::node::PLACES;
+use jingwei_tests::programs::eventually;
 use jingwei_tests::reading::LogFiles;
 use jingwei_tests::snapshots::set_log_time;
-use jingwei_tests::{Federation, Node, Ran, Registry};
+use jingwei_tests::{Federation, Node, Ran, Registry, Witnessed};
 
 use crate::membership::{ASK, BEGIN, Family, path, verify};
 use crate::pair::Pair;
@@ -551,6 +552,32 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
         .run(&late)
         .expect_code(1)
         .complains(&["version 2 is in force", "propose it anew"]);
+}
+
+/// Keepers are told, and it is so: what comes after a new log key waits for the new policy.
+#[test]
+fn a_new_log_key_needs_a_new_policy_at_the_witnesses() {
+    let mut all = Witnessed::found(1, 1, &[]);
+    all.start();
+    let keepers = Keepers(&all.registry);
+    let file = all.dir.path().join("next.root");
+    let needs = "witnesses   each needs the new policy first thing";
+    let propose = ["root", "propose", "--new-registry-keys", "--out"];
+    let proposed = keepers.run(&[&propose[..], &[path(&file)]].concat());
+    proposed.ok().prints(&[needs]);
+    let key = keepers.key(1);
+    let signed = all.registry.run(&root_sign(&file, &key));
+    signed.ok().prints(&[needs]);
+    let submitted = keepers.signed(&["root", "submit", path(&file)], &[2]);
+    submitted.ok().prints(&[needs, "entered"]);
+    let policy = keepers.run(&["policy"]).ok();
+    let policy = policy.prints(&["# root document 2"]).stdout;
+    let suspend = || keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
+    suspend().expect_code(1).complains(&["quorum"]);
+    std::fs::write(&all.policy, policy).unwrap();
+    all.witnesses[0].kill9();
+    all.witnesses[0].start(&all.policy);
+    eventually("the log goes on", || suspend().code == 0);
 }
 
 #[test]
