@@ -580,6 +580,29 @@ fn a_new_log_key_needs_a_new_policy_at_the_witnesses() {
     eventually("the log goes on", || suspend().code == 0);
 }
 
+/// What is published is not what is so while a change of it is committed.
+#[test]
+fn nothing_is_said_to_be_done_while_a_change_waits_for_the_quorum() {
+    let mut all = Witnessed::found(1, 1, &[]);
+    all.start();
+    let keepers = Keepers(&all.registry);
+    let resume = ["agency", "resume", "aa"];
+    keepers.run(&resume).ok().prints(&[": nothing to do"]);
+    all.witnesses[0].kill9();
+    let suspend = keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
+    suspend.expect_code(1).complains(&["quorum"]);
+    let waits = keepers.run(&resume).expect_code(1).complains(&[
+        "1 entry is committed and waits for the quorum, and may change this",
+        "jingwei-registry status",
+    ]);
+    assert!(!waits.stdout.contains("nothing to do"), "{waits}");
+    all.witnesses[0].start(&all.policy);
+    eventually("the change is published", || {
+        keepers.signed(&resume, &[1, 2]).code == 0
+    });
+    keepers.run(&resume).ok().prints(&[": nothing to do"]);
+}
+
 #[test]
 fn a_registry_without_witnesses_says_so() {
     let federation = Federation::start();
