@@ -467,6 +467,14 @@ fn an_agency_is_enrolled_once_and_told_where_it_stands() {
         &format!("Next: jingwei-registry root submit {} ", path(&file)),
     ]);
     assert!(!signed.stdout.contains('{'), "{signed}");
+    // Proposed once more, the signatures in it are not lost; nor is any other file.
+    for taken in [&file, &second] {
+        let before = std::fs::read(taken).unwrap();
+        let out = ["enrol", path(&second), "--out", path(taken)];
+        let exists = format!("{} exists already: name another", path(taken));
+        keepers.run(&out).expect_code(2).complains(&[&exists]);
+        assert_eq!(std::fs::read(taken).unwrap(), before);
+    }
     let submit = ["root", "submit", path(&file)];
     keepers.signed(&submit, &[2]).ok().prints(&["log entry 2"]);
     keepers
