@@ -137,7 +137,8 @@ fn keepers_recover_the_key_of_a_national_agency() {
     set_log_time(&federation.registry, BEGIN);
     a.stop();
     std::fs::remove_file(a.dir.join("agencies/aa/signing.pem")).unwrap();
-    a.run(&["recover", "--agency", "aa"]).ok();
+    let made = a.run(&["recover", "--agency", "aa"]).ok();
+    made.prints(&["keepers of the root keys, who run: jingwei-registry agency recover "]);
     let proposal = a.dir.join("aa.recovery");
     keepers
         .decide(&["agency", "recover", path(&proposal)])
