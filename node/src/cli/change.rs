@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::key::{PublicKey, Signer};
+use jingwei_proto::state::{Authority, authority};
 use jingwei_proto::wire::node::{ChangeAgencyRequest, ChangeAgencyResponse};
 use jingwei_registry::clock;
 use jingwei_registry::command::{failed, wrong_use};
@@ -93,14 +94,18 @@ Example, at the agency whose key is lost, its node stopped:
   jingwei recover --dir bre --agency fr.bre
 
 and at its superior, with the file that this wrote:
-  jingwei recover --dir fr bre/fr.bre.recovery")]
+  jingwei recover --dir fr bre/fr.bre.recovery
+
+The file of a national agency is for the keepers of the root keys:
+  jingwei-registry agency recover fr/fr.recovery --dir registry")]
 pub struct Recover {
     #[command(flatten)]
     place: Place,
     /// The file that the agency wrote: its superior enters the new key
     #[arg(value_name = "FILE", required_unless_present = "agency")]
     proposal: Option<PathBuf>,
-    /// The agency whose key is lost: makes a new key, and the file for its superior
+    /// The agency whose key is lost: makes a new key, and the file for its superior or the root's
+    /// keepers
     #[arg(long, value_name = "ID", conflicts_with = "proposal")]
     agency: Option<AgencyId>,
     /// Do not ask
@@ -241,9 +246,15 @@ fn propose(place: &Place, agency: &AgencyId) -> Result<(), Fault> {
     say!("old key     {}", record.key.id());
     say!("new key     {}", key.public().id());
     say!("proposal    {}", path.display());
-    say!(
-        "            give it to its superior, who runs: jingwei recover --dir DIR {}",
-        shell::path(&path)
-    );
+    let file = shell::path(&path);
+    match authority(replica.index(), agency).map_err(failed)? {
+        Authority::Root => say!(
+            "            give it to the keepers of the root keys, who run: jingwei-registry agency recover {file} --dir DIR"
+        ),
+        Authority::Agency(superior) => say!(
+            "            give it to its superior {}, who runs: jingwei recover --dir DIR {file}",
+            superior.id
+        ),
+    }
     Ok(())
 }

@@ -19,6 +19,7 @@ use jingwei_registry::say;
 use jingwei_registry::view::View;
 
 use super::keepers::{Running, Signing, signed_by};
+use super::status;
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -167,13 +168,28 @@ fn changes(update: &Update) -> Result<(), Fault> {
 }
 
 fn simple(change: &Change, action: Action) -> Result<(), Fault> {
+    // Before what is published, so that nothing counts as waiting that was published meanwhile.
+    let committed = change.running.committed().ok();
     let view = change.running.view_to_enter()?;
     let record = member(&view, &change.agency)?;
     if let Some(already) = history::already(view.index(), view.log(), &record, &action) {
+        nothing_waits(committed, view.log().size())?;
         say!("{} is {already}: nothing to do", record.id);
         return Ok(());
     }
     propose(change, &view, &record, action)
+}
+
+/// What is published is not the last word while more is committed: that may be about this agency.
+fn nothing_waits(committed: Option<u64>, published: u64) -> Result<(), Fault> {
+    match committed.and_then(|committed| status::waiting(committed, published)) {
+        None => Ok(()),
+        Some(waiting) => Err(Fault::new(
+            Blame::Unavailable,
+            format!("{waiting}, and may change this: see ‘jingwei-registry status’"),
+        )
+        .advise("nothing was entered: do the same again when nothing waits")),
+    }
 }
 
 fn propose(
@@ -241,4 +257,20 @@ fn enrolled(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
             format!("there is no agency {id} in this federation"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_may_change_what_is_so_already() {
+        for committed in [None, Some(5)] {
+            assert!(nothing_waits(committed, 5).is_ok());
+        }
+        let waits = nothing_waits(Some(7), 5).unwrap_err();
+        assert_eq!(waits.exit_code(), 1);
+        let words = "2 entries are committed and wait for the quorum, and may change this";
+        assert!(waits.message.starts_with(words), "{waits}");
+    }
 }

@@ -3,7 +3,12 @@
 use jingwei_proto::key::PublicKey;
 use jingwei_proto::statement::{Root, Witness};
 
-/// The differences, below a line that says against which version; or that there are none.
+/// What a new log key asks of the witnesses: the first checkpoint over the new root is signed with the
+/// old key too, and those that follow with the new one alone.
+const NEW_POLICY: &str = "witnesses   each needs the new policy first thing after this is entered: ‘jingwei-registry policy’ prints it, and ‘jingwei-registry witness --help’ says how a witness reads it; until a quorum has it, nothing more is acknowledged";
+
+/// The differences, below a line that says against which version, and what they ask of the
+/// witnesses; or that there are none.
 pub fn lines(before: &Root, next: &Root) -> Vec<String> {
     let mut found = members("root key", &before.keys, &next.keys, root_key);
     found.extend(members(
@@ -26,6 +31,9 @@ pub fn lines(before: &Root, next: &Root) -> Vec<String> {
         found.push("changed     the order of what it names, or which log it continues".into());
     }
     found.insert(0, format!("against     {against}:"));
+    if next.quorum > 0 && next.registry.log != before.registry.log {
+        found.push(NEW_POLICY.into());
+    }
     found
 }
 
@@ -134,8 +142,21 @@ mod tests {
             "changed     quorum: 0 → 1".to_owned(),
             "changed     rules: 1 → 2".to_owned(),
             "changed     recovery: effective after 60 s → effective after 30 s".to_owned(),
+            NEW_POLICY.to_owned(),
         ];
         assert_eq!(lines(&before, &next), expected);
+    }
+
+    #[test]
+    fn witnesses_are_named_where_there_are_some_and_the_log_key_is_new() {
+        let told = |quorum, log| {
+            let (before, mut next) = (root(), root());
+            next.quorum = quorum;
+            next.registry.log = key(log);
+            lines(&before, &next).contains(&NEW_POLICY.to_owned())
+        };
+        assert!(told(1, 7));
+        assert!(!told(0, 7) && !told(1, 3));
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! What the keepers of root keys share: where the registry is, their key files, and what becomes
 //! of a proposal.
 
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::FederationId;
 use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::Predicate;
@@ -39,7 +42,8 @@ pub struct Signing {
     /// A root key; by default those in the registry's directory
     #[arg(long, value_name = "FILE")]
     root_key: Vec<PathBuf>,
-    /// Write a proposal for the keepers of the root keys instead: ‘root sign’, ‘root submit’
+    /// Write a proposal for the keepers of the root keys instead, to a new file: ‘root sign’, ‘root
+    /// submit’
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Do not ask
@@ -89,6 +93,20 @@ impl Running {
             }
             fault
         })
+    }
+
+    /// Refuses a proposal of another federation than `here`, the registry's: nothing that it says can
+    /// be compared with what is in force here.
+    pub fn check_federation(&self, proposal: &Proposal, here: &FederationId) -> Result<(), Fault> {
+        let federation = &proposal.statement().head.federation;
+        if federation == here {
+            return Ok(());
+        }
+        let dir = self.place.dir.display();
+        Err(wrong_use(format!(
+            "this proposal is of the federation {federation}, and the registry in {dir} keeps {here}"
+        ))
+        .advise("name the directory of its own federation's registry with --dir"))
     }
 
     /// Signs with `keys`, of which the last is the last keeper's, checks all that can be checked
@@ -150,7 +168,7 @@ impl Running {
         }
         if let Some(path) = &signing.out {
             let before = history::envelope(view.log(), view.root()?.chain.index)?;
-            return write(path, &proposal.after(&before)?);
+            return create(path, &proposal.after(&before)?);
         }
         let asking = Asking {
             question: "Sign and enter it for good?",
@@ -238,13 +256,33 @@ pub fn read(path: &Path) -> Result<Proposal, Fault> {
     Proposal::parse(&bytes)
 }
 
-/// Writes a proposal's file, and says what comes next.
+/// Writes a new proposal's file, and says what comes next. A file that is there already stays as it
+/// is: it may hold signatures.
+pub fn create(path: &Path, proposal: &Proposal) -> Result<(), Fault> {
+    let file = path.display();
+    let created =
+        File::create_new(path).and_then(|mut created| created.write_all(&proposal.to_bytes()));
+    created.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            wrong_use(format!("{file} exists already: name another, or remove it"))
+        }
+        _ => failed(format!("{file}: {error}")),
+    })?;
+    say_written(path, proposal);
+    Ok(())
+}
+
+/// Writes a proposal's file again, with one signature more, and says what comes next.
 pub fn write(path: &Path, proposal: &Proposal) -> Result<(), Fault> {
     std::fs::write(path, proposal.to_bytes())
         .map_err(|error| failed(format!("{}: {error}", path.display())))?;
+    say_written(path, proposal);
+    Ok(())
+}
+
+fn say_written(path: &Path, proposal: &Proposal) {
     say!("proposal    {}", path.display());
     say_next(path, proposal);
-    Ok(())
 }
 
 /// How many have signed the proposal in a file, and which command is the next.

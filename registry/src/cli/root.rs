@@ -421,11 +421,14 @@ fn submit(arguments: &Submit) -> Result<(), Fault> {
     let proposal = read(&arguments.proposal)?;
     let key = load(&arguments.root_key)?;
     let view = arguments.running.view_to_enter()?;
-    show_proposal(&proposal, Some(&in_force(&view.root()?)))?;
+    let root = view.root()?;
+    let running = &arguments.running;
+    running.check_federation(&proposal, &root.federation)?;
+    show_proposal(&proposal, Some(&in_force(&root)))?;
     let asking = Asking {
         question: &format!("Sign it with {} and enter it for good?", key.public().id()),
         yes: arguments.yes,
         too_few: TOO_FEW_SIGNED,
     };
-    arguments.running.enter(proposal, &[key], &view, &asking)
+    running.enter(proposal, &[key], &view, &asking)
 }

@@ -65,21 +65,23 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
     if let Some(waiting) = committed.and_then(|committed| waiting(committed, checkpoint.size)) {
-        say!("waiting     {waiting}");
+        say!(
+            "waiting     {waiting}, and readers are not shown it yet; if that lasts, the registry's own log says which witnesses do not answer"
+        );
     }
     Ok(())
 }
 
 /// What is committed to the log and not published.
-fn waiting(committed: u64, published: u64) -> Option<String> {
-    let what = match committed.checked_sub(published)? {
-        0 => return None,
-        1 => "1 entry is committed and waits".to_owned(),
-        more => format!("{} are committed and wait", entries(more)),
-    };
-    Some(format!(
-        "{what} for the quorum, and readers are not shown it yet; if that lasts, the registry's own log says which witnesses do not answer"
-    ))
+pub fn waiting(committed: u64, published: u64) -> Option<String> {
+    match committed.checked_sub(published)? {
+        0 => None,
+        1 => Some("1 entry is committed and waits for the quorum".to_owned()),
+        more => Some(format!(
+            "{} are committed and wait for the quorum",
+            entries(more)
+        )),
+    }
 }
 
 /// What the log says, as soon as the registry shows it, and how many entries were committed to it
@@ -109,7 +111,7 @@ mod tests {
             assert_eq!(waiting(committed, published), None);
         }
         let told = |committed| waiting(committed, 5).unwrap();
-        assert!(told(6).starts_with("1 entry is committed and waits for the quorum"));
-        assert!(told(8).starts_with("3 entries are committed and wait for the quorum"));
+        assert_eq!(told(6), "1 entry is committed and waits for the quorum");
+        assert_eq!(told(8), "3 entries are committed and wait for the quorum");
     }
 }

@@ -19,7 +19,7 @@ use jingwei_registry::take_over::{self, Copied, Replica, heard, heard::Heard};
 use jingwei_registry::{history, say, shell};
 use reqwest::Url;
 
-use super::keepers::{TOO_FEW_NAMED, load, read, write};
+use super::keepers::{TOO_FEW_NAMED, create, load, read};
 use super::{Place, changes, init, root};
 
 #[derive(clap::Args)]
@@ -53,7 +53,7 @@ pub struct Arguments {
     /// A root key; once for each
     #[arg(long, value_name = "FILE")]
     root_key: Vec<PathBuf>,
-    /// Write a proposal for the keepers of the root keys instead of signing
+    /// Write a proposal for the keepers of the root keys, to a new file, instead of signing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["root_key", "proposal"])]
     out: Option<PathBuf>,
     /// A witness's key, as ‘witness init’ prints it, and its address; once for each witness from
@@ -103,7 +103,7 @@ fn begin(arguments: &Arguments, from: &Path) -> Result<(), Fault> {
     proposal = proposal.after(&history::envelope(&copied.log, copied.root.chain.index)?)?;
     explain(&copied, &next, missing);
     if let Some(path) = &arguments.out {
-        return write(path, &proposal);
+        return create(path, &proposal);
     }
     let keys = keys(arguments)?;
     let Some(last) = keys.last() else {

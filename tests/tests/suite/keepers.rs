@@ -8,9 +8,10 @@ use jingwei_proto::policy::Policy;
 use jingwei_proto::statement::RECOVERY_DELAY;
 use jingwei_registry::keyfile;
 use jingwei_tests::node::PLACES;
+use jingwei_tests::programs::eventually;
 use jingwei_tests::reading::LogFiles;
 use jingwei_tests::snapshots::set_log_time;
-use jingwei_tests::{Federation, Node, Ran, Registry};
+use jingwei_tests::{Federation, Node, Ran, Registry, Witnessed};
 
 use crate::membership::{ASK, BEGIN, Family, path, verify};
 use crate::pair::Pair;
@@ -136,7 +137,8 @@ fn keepers_recover_the_key_of_a_national_agency() {
     set_log_time(&federation.registry, BEGIN);
     a.stop();
     std::fs::remove_file(a.dir.join("agencies/aa/signing.pem")).unwrap();
-    a.run(&["recover", "--agency", "aa"]).ok();
+    let made = a.run(&["recover", "--agency", "aa"]).ok();
+    made.prints(&["keepers of the root keys, who run: jingwei-registry agency recover "]);
     let proposal = a.dir.join("aa.recovery");
     keepers
         .decide(&["agency", "recover", path(&proposal)])
@@ -366,6 +368,24 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
     let sign = ["root", "sign", path(&file), "--root-key", path(&foreign)];
     let ran = registry.run(&sign).expect_code(4);
     ran.complains(&["no root key, in force or proposed"]);
+    // What is of another federation is not even shown.
+    let theirs = dir.join("theirs.root");
+    let out = [&propose[..], &["--out", path(&theirs)]].concat();
+    Keepers(&other.registry).run(&out).ok();
+    let submit = [
+        "root",
+        "submit",
+        path(&theirs),
+        "--root-key",
+        path(&foreign),
+    ];
+    let of = format!("is of the federation {},", other.registry.federation);
+    let keeps = format!(" keeps {}", registry.federation);
+    let ran = keepers
+        .run(&submit)
+        .expect_code(2)
+        .complains(&[&of, &keeps]);
+    assert!(ran.stdout.is_empty(), "{ran}");
     for (command, code, says) in [
         (&["successor", "aa.x", "nobody"][..], 1, "nobody"),
         (&["enrol", path(&strange)], 1, "federation"),
@@ -448,6 +468,14 @@ fn an_agency_is_enrolled_once_and_told_where_it_stands() {
         &format!("Next: jingwei-registry root submit {} ", path(&file)),
     ]);
     assert!(!signed.stdout.contains('{'), "{signed}");
+    // Proposed once more, the signatures in it are not lost; nor is any other file.
+    for taken in [&file, &second] {
+        let before = std::fs::read(taken).unwrap();
+        let out = ["enrol", path(&second), "--out", path(taken)];
+        let exists = format!("{} exists already: name another", path(taken));
+        keepers.run(&out).expect_code(2).complains(&[&exists]);
+        assert_eq!(std::fs::read(taken).unwrap(), before);
+    }
     let submit = ["root", "submit", path(&file)];
     keepers.signed(&submit, &[2]).ok().prints(&["log entry 2"]);
     keepers
@@ -533,6 +561,55 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
         .run(&late)
         .expect_code(1)
         .complains(&["version 2 is in force", "propose it anew"]);
+}
+
+/// Keepers are told, and it is so: what comes after a new log key waits for the new policy.
+#[test]
+fn a_new_log_key_needs_a_new_policy_at_the_witnesses() {
+    let mut all = Witnessed::found(1, 1, &[]);
+    all.start();
+    let keepers = Keepers(&all.registry);
+    let file = all.dir.path().join("next.root");
+    let needs = "witnesses   each needs the new policy first thing";
+    let propose = ["root", "propose", "--new-registry-keys", "--out"];
+    let proposed = keepers.run(&[&propose[..], &[path(&file)]].concat());
+    proposed.ok().prints(&[needs]);
+    let key = keepers.key(1);
+    let signed = all.registry.run(&root_sign(&file, &key));
+    signed.ok().prints(&[needs]);
+    let submitted = keepers.signed(&["root", "submit", path(&file)], &[2]);
+    submitted.ok().prints(&[needs, "entered"]);
+    let policy = keepers.run(&["policy"]).ok();
+    let policy = policy.prints(&["# root document 2"]).stdout;
+    let suspend = || keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
+    suspend().expect_code(1).complains(&["quorum"]);
+    std::fs::write(&all.policy, policy).unwrap();
+    all.witnesses[0].kill9();
+    all.witnesses[0].start(&all.policy);
+    eventually("the log goes on", || suspend().code == 0);
+}
+
+/// What is published is not what is so while a change of it is committed.
+#[test]
+fn nothing_is_said_to_be_done_while_a_change_waits_for_the_quorum() {
+    let mut all = Witnessed::found(1, 1, &[]);
+    all.start();
+    let keepers = Keepers(&all.registry);
+    let resume = ["agency", "resume", "aa"];
+    keepers.run(&resume).ok().prints(&[": nothing to do"]);
+    all.witnesses[0].kill9();
+    let suspend = keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
+    suspend.expect_code(1).complains(&["quorum"]);
+    let waits = keepers.run(&resume).expect_code(1).complains(&[
+        "1 entry is committed and waits for the quorum, and may change this",
+        "jingwei-registry status",
+    ]);
+    assert!(!waits.stdout.contains("nothing to do"), "{waits}");
+    all.witnesses[0].start(&all.policy);
+    eventually("the change is published", || {
+        keepers.signed(&resume, &[1, 2]).code == 0
+    });
+    keepers.run(&resume).ok().prints(&[": nothing to do"]);
 }
 
 #[test]

@@ -167,7 +167,10 @@ fn a_lost_key_is_recovered_by_the_superior_after_the_delay() {
         .child
         .run(&["recover", "--agency", "aa.x"])
         .ok()
-        .prints(&["new key"]);
+        .prints(&[
+            "new key",
+            "its superior aa, who runs: jingwei recover --dir DIR ",
+        ]);
     let proposal: PathBuf = family.child.dir.join("aa.x.recovery");
     family
         .top
