@@ -103,7 +103,7 @@ enum Begun {
     Entered(u64),
     /// It is in the queue, and paid for.
     Waits {
-        submitted: Submitted,
+        submitted: Box<Submitted>,
         waiting: Waiting,
         payer: Payer,
     },
@@ -248,10 +248,10 @@ impl Sequencer {
         envelope: Envelope,
         deadline: Deadline,
     ) -> Result<Begun, Fault> {
-        let submitted = Submitted {
+        let submitted = Box::new(Submitted {
             signer: quota::signer(&self.index, &envelope).map_err(unreadable)?,
             envelope: Arc::new(envelope),
-        };
+        });
         if !self.coverage.is_open()
             && let Some(index) = self.entered(&submitted)?
         {
