@@ -24,7 +24,7 @@ use tokio::time::Instant as Deadline;
 use crate::clock::Clock;
 use crate::fault::{Blame, Fault};
 use crate::index::{Behind, Index, IndexError};
-use crate::log::{Log, LogError, LogReader};
+use crate::log::{Log, LogError};
 pub use crate::publishing::LogKeys;
 use crate::publishing::{Coverage, PATIENCE, Publishing};
 use crate::queue::{self, Full};
@@ -99,8 +99,8 @@ struct Submitted {
 
 /// How far a submission has come.
 enum Begun {
-    /// It is in the log already, at this place, and a published checkpoint covers it.
-    Entered(u64),
+    /// It is in the log already, at this place.
+    Entered { index: u64, deadline: Deadline },
     /// It is in the queue, and paid for.
     Waits {
         submitted: Box<Submitted>,
@@ -136,7 +136,6 @@ pub struct Sequencer {
     queue: queue::Sender<Payer, Submission>,
     quotas: Arc<Quotas>,
     index: Index,
-    log: LogReader,
     coverage: Coverage,
 }
 
@@ -153,7 +152,7 @@ impl Sequencer {
     ) -> Result<(Sequencer, JoinHandle<()>), StartError> {
         let limits = SubmitLimits::default();
         let (queue, submissions) = queue::queue(limits.queue);
-        let (reader, reading) = (log.reader(), index.clone());
+        let reading = index.clone();
         let root = index.root()?.ok_or(StartError::NoRoot)?;
         let (log, coverage) = Publishing::start(log, root, keys, clock.clone(), witnesses)?;
         let writer = Writer {
@@ -170,7 +169,6 @@ impl Sequencer {
             queue,
             quotas: Arc::new(Quotas::new(&limits)),
             index: reading,
-            log: reader,
             coverage,
         };
         Ok((sequencer, thread))
@@ -255,7 +253,7 @@ impl Sequencer {
         if !self.coverage.is_open()
             && let Some(index) = self.entered(&submitted)?
         {
-            return Ok(Begun::Entered(index));
+            return Ok(Begun::Entered { index, deadline });
         }
         let payer = match (from, &submitted.signer) {
             (None, _) => Payer::Keepers,
@@ -268,7 +266,10 @@ impl Sequencer {
                 waiting,
                 payer,
             }),
-            Err(fault) => Ok(Begun::Entered(self.hindered(&submitted, fault)?)),
+            Err(fault) => {
+                let index = self.hindered(&submitted, fault)?;
+                Ok(Begun::Entered { index, deadline })
+            }
         }
     }
 
@@ -291,7 +292,7 @@ impl Sequencer {
 
     async fn finish(&self, begun: Begun) -> Result<Accepted, Fault> {
         let (submitted, Waiting { answer, deadline }, payer) = match begun {
-            Begun::Entered(index) => return self.shown(index),
+            Begun::Entered { index, deadline } => return self.covered(index, deadline).await,
             Begun::Waits {
                 submitted,
                 waiting,
@@ -302,10 +303,11 @@ impl Sequencer {
         if !matches!(placed, Ok(Place { again: false, .. })) {
             self.quotas.give_back(&payer, submitted.length());
         }
-        match placed {
-            Ok(Place { index, .. }) => self.covered(index, deadline).await,
-            Err(fault) => self.shown(self.hindered(&submitted, fault)?),
-        }
+        let index = match placed {
+            Ok(Place { index, .. }) => index,
+            Err(fault) => self.hindered(&submitted, fault)?,
+        };
+        self.covered(index, deadline).await
     }
 
     /// Whether a statement that something is in the way of is in the log already: then that is its
@@ -348,20 +350,13 @@ impl Sequencer {
         Ok(Accepted { index, checkpoint })
     }
 
-    /// What is covered already; what is shown by now covers what came with it, too.
-    fn shown(&self, index: u64) -> Result<Accepted, Fault> {
-        let checkpoint = self.log.checkpoint_note().map_err(unreadable)?.into();
-        Ok(Accepted { index, checkpoint })
-    }
-
-    /// The place of a statement that a published checkpoint covers already.
+    /// The place of a statement that is in the log already.
     fn entered(&self, submitted: &Submitted) -> Result<Option<u64>, Fault> {
         let Some(Signer { key, .. }) = &submitted.signer else {
             return Ok(None);
         };
         let hash = leaf_hash(&leaf(&submitted.envelope, key));
-        let place = self.index.place(&hash).map_err(unreadable)?;
-        Ok(place.filter(|place| *place < self.log.size()))
+        self.index.place(&hash).map_err(unreadable)
     }
 
     /// The published size of the log, and its changes.

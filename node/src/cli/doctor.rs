@@ -196,7 +196,7 @@ fn tell(fault: &Fault, patience: Duration) {
 async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     let status = status(place).await?;
     let mut problems = problems(&status, place);
-    problems.extend(waiting(&Home::new(&place.dir)));
+    problems.extend(waiting(&status, &Home::new(&place.dir)));
     let told = Some(status.problem.clone()).filter(|problem| !problem.is_empty());
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
@@ -219,16 +219,23 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     Ok((status, problems))
 }
 
-/// What is signed for publication, and not known to be entered.
-fn waiting(home: &Home) -> impl Iterator<Item = String> {
-    let all = Record::all(home).into_iter();
-    let waiting = all.filter(|(agency, name)| {
-        let record = Record::load(home, agency, name);
-        record.is_ok_and(|record| record.waits())
-    });
-    waiting.map(|(agency, name)| {
-        format!("the publication of {agency}/{name} is not entered yet: the node submits it again; if it stays so, publish the file once more")
-    })
+/// What is signed for publication, and not known to be entered, of the agencies that the node hosts.
+fn waiting(status: &StatusResponse, home: &Home) -> Vec<String> {
+    let mut waiting = Vec::new();
+    for (agency, name) in Record::all(home) {
+        let id = agency.to_string();
+        if !status.agencies.iter().any(|hosted| hosted.id == id) {
+            continue;
+        }
+        match Record::load(home, &agency, &name) {
+            Ok(record) if !record.waits() => {}
+            Ok(_) => waiting.push(format!(
+                "the publication of {agency}/{name} is not entered yet: the node submits it again; if it stays so, publish the file once more"
+            )),
+            Err(fault) => waiting.push(fault.to_string()),
+        }
+    }
+    waiting
 }
 
 /// How large the registry says its log is.

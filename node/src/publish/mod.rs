@@ -143,6 +143,9 @@ impl Node {
                 "choose another name for what others may see",
             ),
         };
+        if self.newest_version(publication)? > 0 {
+            return Ok(());
+        }
         let (agency, name) = (publication.agency.id(), &publication.name);
         let index = self.replica.index();
         let entered = index.newest(&self.entered_as(agency, name, other));
@@ -264,7 +267,7 @@ impl Node {
                     tracing::info!(agency = %agency.id(), %name, version = published.version, "a publication was finished");
                 }
                 Err(fault) => {
-                    tracing::warn!(agency = %agency.id(), %name, %fault, "a publication waits");
+                    tracing::warn!(agency = %agency.id(), %name, %fault, "a publication is not entered");
                     // Anything else does not mend itself; the officer publishes again.
                     waits |= matches!(fault.blame, Blame::Unavailable | Blame::Overloaded);
                 }
@@ -420,36 +423,23 @@ impl Node {
         };
         let same = staged.sameness == sameness;
         let (agency, name) = (&publication.agency, &publication.name);
-        let finished = self.finish(agency, name, record).await;
-        let mut record = Record::load(&self.home, agency.id(), name)?;
-        match finished {
-            Ok(_) => Ok(record),
-            // Refused by the rules for good, and so not entered: it is made anew.
-            Err(fault)
-                if matches!(
-                    fault.blame,
-                    Blame::Malformed
-                        | Blame::Forged
-                        | Blame::Unauthorised
-                        | Blame::Inconsistent
-                        | Blame::Stale
-                ) =>
-            {
-                record.staged = None;
-                Ok(record)
-            }
-            // Everything else leaves open whether it was entered.
-            Err(fault) if same => Err(fault),
-            Err(fault) => Err(Fault {
-                message: format!(
-                    "another publication of {}/{name} has to be entered first, and waits: {}",
-                    agency.id(),
-                    fault.message
-                ),
-                ..fault
-            }
-            .advise("this file was not looked at and is not kept: publish it again when ‘jingwei doctor’ says that nothing waits any more")),
+        let Err(fault) = self.finish(agency, name, record).await else {
+            return Record::load(&self.home, agency.id(), name);
+        };
+        if for_good(&fault) {
+            // And so not entered: it is made anew.
+            return Record::load(&self.home, agency.id(), name);
         }
+        // Everything else leaves open whether it was entered.
+        if same || !matches!(fault.blame, Blame::Unavailable | Blame::Overloaded) {
+            return Err(fault);
+        }
+        let message = format!(
+            "another publication of {}/{name} has to be entered first, and waits: {}",
+            agency.id(),
+            fault.message
+        );
+        Err(Fault { message, ..fault }.advise("this file was not looked at and is not kept: publish it again when ‘jingwei doctor’ says that nothing waits any more"))
     }
 
     /// Submits the staged manifest, waits until the replica shows it, and records it.
@@ -467,11 +457,15 @@ impl Node {
         };
         let index = match self.enter(envelope).await {
             Ok(index) => index,
-            Err(fault) if fault.blame == Blame::Stale => {
-                // Somebody else continued the chain: this manifest can never be entered.
+            Err(fault) if for_good(&fault) => {
+                // This manifest can never be entered.
                 record.staged = None;
                 record.store(self, agency.id(), name)?;
-                return Err(fault.advise("publish again"));
+                return Err(match fault.blame {
+                    // Somebody else continued the chain.
+                    Blame::Stale => fault.advise("publish again"),
+                    _ => fault,
+                });
             }
             Err(fault) if fault.blame == Blame::Unavailable || fault.advice.is_none() => {
                 return Err(fault.advise("the checked data are kept here; publish the same file again, or wait: the node submits it when the registry is back"));
@@ -510,6 +504,14 @@ impl Node {
         };
         Some((*number, withheld.manifest.clone()))
     }
+}
+
+/// Whether the rules refuse a statement, now and whenever it is submitted again.
+fn for_good(fault: &Fault) -> bool {
+    matches!(
+        fault.blame,
+        Blame::Malformed | Blame::Forged | Blame::Unauthorised | Blame::Inconsistent | Blame::Stale
+    )
 }
 
 fn published_as(publication: &Publication, record: PublishedVersion, existed: bool) -> Published {

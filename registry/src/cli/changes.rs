@@ -3,8 +3,8 @@
 use jingwei_proto::key::PublicKey;
 use jingwei_proto::statement::{Root, Witness};
 
-/// What a new log key asks of the witnesses: the first checkpoint over the new root is signed with the
-/// old key too, and those that follow with the new one alone.
+/// What a new log key asks of the witnesses. In the same log the first checkpoint over the new root is
+/// signed with the old key too; those that follow, with the new one alone.
 const NEW_POLICY: &str = "witnesses   each needs the new policy first thing after this is entered: ‘jingwei-registry policy’ prints it, and ‘jingwei-registry witness --help’ says how a witness reads it; until a quorum has it, nothing more is acknowledged";
 
 /// The differences, below a line that says against which version, and what they ask of the

@@ -260,8 +260,12 @@ pub fn read(path: &Path) -> Result<Proposal, Fault> {
 /// is: it may hold signatures.
 pub fn create(path: &Path, proposal: &Proposal) -> Result<(), Fault> {
     let file = path.display();
-    let created =
-        File::create_new(path).and_then(|mut created| created.write_all(&proposal.to_bytes()));
+    let created = File::create_new(path).and_then(|mut created| {
+        created.write_all(&proposal.to_bytes()).inspect_err(|_| {
+            // Half a proposal is none, and would be in the way of the next attempt.
+            let _ = std::fs::remove_file(path);
+        })
+    });
     created.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             wrong_use(format!("{file} exists already: name another, or remove it"))

@@ -64,10 +64,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     }
     let witnesses = root.witnesses.len();
     say!("quorum      {} of {witnesses}, at {time}", root.quorum);
-    if let Some(waiting) = committed.and_then(|committed| waiting(committed, checkpoint.size)) {
-        say!(
+    match committed.map(|committed| waiting(committed, checkpoint.size)) {
+        Ok(None) => {}
+        Ok(Some(waiting)) => say!(
             "waiting     {waiting}, and readers are not shown it yet; if that lasts, the registry's own log says which witnesses do not answer"
-        );
+        ),
+        Err(fault) => say!("waiting     unknown: {fault}"),
     }
     Ok(())
 }
@@ -86,7 +88,7 @@ pub fn waiting(committed: u64, published: u64) -> Option<String> {
 
 /// What the log says, as soon as the registry shows it, and how many entries were committed to it
 /// just before, if that can be read.
-fn view(arguments: &Arguments) -> Result<(View, Option<u64>), Fault> {
+fn view(arguments: &Arguments) -> Result<(View, Result<u64, Fault>), Fault> {
     let deadline = Instant::now() + Duration::from_secs(arguments.wait);
     loop {
         let committed = arguments.running.committed();
@@ -96,7 +98,7 @@ fn view(arguments: &Arguments) -> Result<(View, Option<u64>), Fault> {
                 std::thread::sleep(LOOK);
             }
             Err(fault) => return Err(fault),
-            Ok(view) => return Ok((view, committed.ok())),
+            Ok(view) => return Ok((view, committed)),
         }
     }
 }

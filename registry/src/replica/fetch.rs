@@ -28,7 +28,7 @@ use crate::source::{MAX_BUNDLE, Source, SourceError};
 
 /// Entries that are checked and stored together: few enough fsyncs for each entry.
 const CHUNK: u64 = 4_096;
-/// Bytes with which a chunk is full before that; common statements stay below.
+/// Bytes with which a chunk is full before that.
 const FULL: usize = 3 * 1024 * 1024;
 /// Bytes that may be on the way from reading to indexing. A single chunk that is larger waits
 /// until it is alone.

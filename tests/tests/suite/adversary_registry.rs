@@ -642,7 +642,7 @@ fn a_long_log_is_taken_in_parts_and_only_if_all_of_it_is_signed() {
         Err(ReplicaError::Misbehaviour(Misbehaviour::Unmatched(_)))
     ));
     let kept = stage.replica.index().size().unwrap();
-    assert!((1..30 * 256).contains(&kept), "{kept}");
+    assert!((1..=30 * 256).contains(&kept), "{kept}");
     assert_eq!(stage.versions("d0"), Some(1));
     // Nothing of it is shown under a checkpoint that was not reached.
     assert_eq!(stage.replica.log().size(), 0);
