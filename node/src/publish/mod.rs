@@ -131,6 +131,9 @@ impl Node {
     /// A withheld dataset and one that others may see have names of their own: what was published
     /// stays as it is, and a question by one name must not be about two tables.
     fn one_meaning(&self, publication: &Publication) -> Result<(), Fault> {
+        if self.newest_version(publication)? > 0 {
+            return Ok(());
+        }
         let (other, what, advice) = match publication.sharing {
             Sharing::Withheld => (
                 Sharing::Public,
@@ -143,9 +146,6 @@ impl Node {
                 "choose another name for what others may see",
             ),
         };
-        if self.newest_version(publication)? > 0 {
-            return Ok(());
-        }
         let (agency, name) = (publication.agency.id(), &publication.name);
         let index = self.replica.index();
         let entered = index.newest(&self.entered_as(agency, name, other));
@@ -414,11 +414,7 @@ impl Node {
         sameness: Digest,
         record: Record,
     ) -> Result<Record, Fault> {
-        let Some(staged) = record
-            .staged
-            .as_ref()
-            .filter(|staged| staged.envelope.is_some())
-        else {
+        let Some(staged) = record.staged.as_ref().filter(|_| record.waits()) else {
             return Ok(record);
         };
         let same = staged.sameness == sameness;

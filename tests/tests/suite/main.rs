@@ -23,6 +23,7 @@ mod evidence_export;
 mod fuzz_seeds;
 mod help;
 mod keepers;
+mod keepers_quorum;
 mod limits;
 mod membership;
 mod memory;
