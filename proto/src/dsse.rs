@@ -164,6 +164,22 @@ impl Envelope {
         Ok(())
     }
 
+    /// Verifies envelopes together, each by its key, in less time than one by one. Those that
+    /// hold remember it; of the others [`Envelope::verify`] says what is wrong.
+    pub fn verify_together(pairs: &[(&Envelope, &PublicKey)]) {
+        let own = || {
+            let named = |(envelope, key): &&(&Envelope, &PublicKey)| key.id() == envelope.key;
+            pairs.iter().filter(named)
+        };
+        let signed = own().map(|(envelope, key)| (*key, envelope.pae(), &envelope.signature));
+        // Where one does not hold, only each by itself can tell which.
+        if PublicKey::verify_all(signed) {
+            for (envelope, _) in own() {
+                let _ = envelope.verified.0.set(());
+            }
+        }
+    }
+
     /// The bytes under the signature: the DSSE pre-authentication encoding.
     pub fn pae(&self) -> Vec<u8> {
         pae(&self.payload)
@@ -295,6 +311,35 @@ mod tests {
             assert!(envelope.verify(stranger.public()).is_err());
             assert_eq!(envelope, Envelope::parse(&envelope.to_bytes()).unwrap());
         }
+    }
+
+    #[test]
+    fn together_as_one_by_one() {
+        let keys = [1, 2].map(|seed| SecretKey::from_seed(&[seed; 32]));
+        let stranger = SecretKey::from_seed(&[3; 32]);
+        let envelopes: Vec<_> = (0..9_u8)
+            .map(|n| Envelope::sign(vec![n], &keys[usize::from(n % 2)]))
+            .collect();
+        let pairs: Vec<_> = (0..).zip(&envelopes).collect();
+        let pairs: Vec<_> = pairs
+            .iter()
+            // One is said to be by another key than it names: that says nothing of the rest.
+            .map(|(n, envelope): &(usize, _)| match n {
+                4 => (*envelope, stranger.public()),
+                n => (*envelope, keys[n % 2].public()),
+            })
+            .collect();
+        Envelope::verify_together(&pairs);
+        let known = |envelope: &Envelope| envelope.verified.0.get().is_some();
+        for (n, envelope) in envelopes.iter().enumerate() {
+            assert_eq!(known(envelope), n != 4);
+        }
+        let mut forged = Envelope::sign(vec![9], &keys[0]);
+        forged.signature[40] ^= 1;
+        let good = Envelope::sign(vec![10], &keys[0]);
+        Envelope::verify_together(&[(&good, keys[0].public()), (&forged, keys[0].public())]);
+        assert!(!known(&good) && good.verify(keys[0].public()).is_ok());
+        assert!(!known(&forged) && forged.verify(keys[0].public()).is_err());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, DatasetId, VersionId};
-use jingwei_proto::key::KeyId;
+use jingwei_proto::key::{KeyId, PublicKey};
 use jingwei_proto::state::{
     self, AgencyRecord, ApplyError, Chain, KeyRecord, Lookup, NodeRecord, Record, RootRecord,
     SchemaRecord, TimeRecord, VersionRecord, keys,
@@ -42,7 +42,7 @@ mod kept;
 mod snapshots;
 
 /// The form of the records; a change of any of them counts it up.
-const FORMAT: u64 = 3;
+const FORMAT: u64 = 4;
 /// Before the keys of the state's records.
 const STATE: &[u8] = b"state/";
 /// How long a lock of sled's may outlive the handles to it.
@@ -276,8 +276,17 @@ impl Index {
         Ok(done)
     }
 
-    /// The place of the entry with this leaf hash.
-    pub fn place(&self, leaf: &Digest) -> Result<Option<u64>, IndexError> {
+    /// The place of a statement that is in the log, signed by `signer`.
+    pub fn place(
+        &self,
+        envelope: &Envelope,
+        signer: &PublicKey,
+    ) -> Result<Option<u64>, IndexError> {
+        Batch::new(self).place(envelope, signer)
+    }
+
+    /// The place of the entry with this leaf hash, if it is one that stands under its leaf.
+    fn leaf(&self, leaf: &Digest) -> Result<Option<u64>, IndexError> {
         let bytes = self
             .db
             .get(leaf_key(leaf))

@@ -137,6 +137,26 @@ pub fn signer(index: &Index, envelope: &Envelope) -> Result<Option<Signer>, Inde
     Ok((in_force && envelope.verify(&key).is_ok()).then_some(Signer { agency, key }))
 }
 
+/// Verifies envelopes together, as far as the index lists their keys: what [`signer`] and the rules
+/// then ask of each, they find answered.
+pub fn verify_together<'a>(
+    index: &Index,
+    envelopes: impl Iterator<Item = &'a Envelope>,
+) -> Result<(), IndexError> {
+    let mut signed = Vec::new();
+    for envelope in envelopes {
+        if let Some(KeyRecord { key, .. }) = index.key(envelope.key())? {
+            signed.push((envelope, key));
+        }
+    }
+    let pairs: Vec<_> = signed
+        .iter()
+        .map(|(envelope, key)| (*envelope, key))
+        .collect();
+    Envelope::verify_together(&pairs);
+    Ok(())
+}
+
 /// What every payer has used.
 pub struct Quotas {
     state: Mutex<State>,

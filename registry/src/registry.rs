@@ -394,4 +394,4 @@ fn read_root(paths: &Paths) -> Result<FirstRoot, OpenError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,8 +5,6 @@
 
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::PublicKey;
-use jingwei_proto::leaf::leaf;
-use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::ApplyError;
 
 use crate::fault::{Blame, Fault};
@@ -33,9 +31,7 @@ pub fn judge(index: &Index, envelope: &Envelope) -> Result<(), Fault> {
 /// # Errors
 /// If the index cannot be read.
 pub fn place(index: &Index, envelope: &Envelope, signer: &PublicKey) -> Result<Option<u64>, Fault> {
-    index
-        .place(&leaf_hash(&leaf(envelope, signer)))
-        .map_err(internal)
+    index.place(envelope, signer).map_err(internal)
 }
 
 /// What the rules refuse, as a fault.

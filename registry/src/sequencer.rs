@@ -14,10 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::leaf::leaf;
-use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::Rejection;
-use jingwei_proto::statement::{Predicate, RegistryKeys, Root, Snapshot, Statement};
+use jingwei_proto::statement::{Predicate, RegistryKeys, Root, Statement};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant as Deadline;
 
@@ -39,8 +37,10 @@ const OVERHEAD: usize = 1_024;
 /// What every root document contains.
 const ROOT: &str = "urn:jingwei:root:v1";
 
+mod committer;
 mod writer;
 
+use committer::Committer;
 use writer::Writer;
 
 /// Where a registry finds the keys that a new root names.
@@ -73,13 +73,6 @@ impl Work {
         match self {
             Work::Statement(envelope) => envelope.payload().len(),
             Work::Snapshot => 0,
-        }
-    }
-
-    fn is_snapshot(&self) -> bool {
-        match self {
-            Work::Statement(envelope) => Snapshot::of(envelope).is_some(),
-            Work::Snapshot => true,
         }
     }
 }
@@ -155,13 +148,13 @@ impl Sequencer {
         let reading = index.clone();
         let root = index.root()?.ok_or(StartError::NoRoot)?;
         let (log, coverage) = Publishing::start(log, root, keys, clock.clone(), witnesses)?;
-        let writer = Writer {
+        let writer = Writer::new(Committer {
             log,
             behind: Behind::start(index.clone())?,
             index,
             ring,
             clock,
-        };
+        })?;
         let thread = std::thread::Builder::new()
             .name("sequencer".into())
             .spawn(move || writer.run(submissions))?;
@@ -205,9 +198,17 @@ impl Sequencer {
     pub async fn submit_all_from(
         &self,
         network: Network,
-        envelopes: impl IntoIterator<Item = Result<Envelope, Fault>, IntoIter: Send>,
+        envelopes: Vec<Result<Envelope, Fault>>,
     ) -> Vec<Result<Accepted, Fault>> {
         let deadline = deadline();
+        let readable = envelopes.iter().flatten();
+        if let Err(error) = quota::verify_together(&self.index, readable) {
+            let fault = unreadable(error);
+            return envelopes
+                .into_iter()
+                .map(|envelope| Err(envelope.err().unwrap_or(fault.clone())))
+                .collect();
+        }
         // All of them are in the queue before the first is waited for.
         let mut begun = Vec::new();
         for envelope in envelopes {
@@ -215,7 +216,7 @@ impl Sequencer {
                 Ok(envelope) => self.begin(Some(network), envelope, deadline).await,
                 Err(fault) => Err(fault),
             });
-            // To verify each of them takes a while, and others want a turn.
+            // To verify those that are not good takes a while, and others want a turn.
             tokio::task::consume_budget().await;
         }
         let mut accepted = Vec::with_capacity(begun.len());
@@ -355,8 +356,8 @@ impl Sequencer {
         let Some(Signer { key, .. }) = &submitted.signer else {
             return Ok(None);
         };
-        let hash = leaf_hash(&leaf(&submitted.envelope, key));
-        self.index.place(&hash).map_err(unreadable)
+        let place = self.index.place(&submitted.envelope, key);
+        place.map_err(unreadable)
     }
 
     /// The published size of the log, and its changes.

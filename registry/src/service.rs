@@ -77,7 +77,8 @@ impl Registry for Service {
         }
         let envelopes = envelopes
             .into_iter()
-            .map(|envelope| Envelope::parse(&envelope).map_err(malformed));
+            .map(|envelope| Envelope::parse(&envelope).map_err(malformed))
+            .collect();
         let (mut outcomes, mut checkpoint) = (Vec::new(), String::new());
         for accepted in self.sequencer.submit_all_from(from, envelopes).await {
             outcomes.push(to_wire(accepted.map(

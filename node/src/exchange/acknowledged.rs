@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::Acknowledgement;
 use jingwei_registry::fault::Fault;
@@ -20,10 +21,13 @@ impl Provider {
         bodies: &[&[u8]],
     ) -> Vec<Result<(), Fault>> {
         let node = &self.0;
+        let messages: Vec<_> = bodies.iter().map(|body| Unverified::read(body)).collect();
+        self.verify_together(messages.iter().flatten());
         let mut outcomes = Vec::with_capacity(bodies.len());
         let mut taken: BTreeMap<AgencyId, Vec<Taken>> = BTreeMap::new();
-        for (place, body) in bodies.iter().enumerate() {
-            outcomes.push(self.take(peer, place, body).map(|(provider, one)| {
+        for (place, message) in messages.into_iter().enumerate() {
+            let one = message.and_then(|message| self.take(peer, place, message));
+            outcomes.push(one.map(|(provider, one)| {
                 taken.entry(provider).or_default().push(one);
             }));
         }
@@ -41,10 +45,27 @@ impl Provider {
         outcomes
     }
 
+    /// What is asked of each signature afterwards is then answered, at less cost.
+    fn verify_together<'a>(&self, messages: impl Iterator<Item = &'a Unverified>) {
+        let signed = messages.filter_map(|message| {
+            let sender = self.0.member(message.sender().ok()?).ok()?;
+            Some((message, sender))
+        });
+        let signed: Vec<_> = signed.collect();
+        let pairs = signed
+            .iter()
+            .map(|(message, sender)| (message.envelope(), &sender.key));
+        Envelope::verify_together(&pairs.collect::<Vec<_>>());
+    }
+
     /// Verifies an acknowledgement and strikes its answer off, for the provider that gave it.
-    fn take(&self, peer: PeerKey, place: usize, body: &[u8]) -> Result<(AgencyId, Taken), Fault> {
+    fn take(
+        &self,
+        peer: PeerKey,
+        place: usize,
+        message: Unverified,
+    ) -> Result<(AgencyId, Taken), Fault> {
         let node = &self.0;
-        let message = Unverified::read(body)?;
         let requester = message.sender()?.clone();
         let member = node.member(&requester)?;
         connected_as(node, &requester, peer)?;

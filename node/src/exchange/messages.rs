@@ -160,6 +160,11 @@ impl Unverified {
         })
     }
 
+    /// As it was signed, or is said to be.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
     /// Who says that it sent the message.
     pub fn sender(&self) -> Result<&AgencyId, Fault> {
         self.statement

@@ -6,18 +6,20 @@ use std::sync::atomic::Ordering;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
+use jingwei_proto::id::{DatasetId, VersionId};
+use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
-use jingwei_proto::state::{self, ApplyError, Lookup, Record};
-use jingwei_proto::statement::Snapshot;
+use jingwei_proto::state::{self, ApplyError, Lookup, Record, VersionRecord, keys};
+use jingwei_proto::statement::{Predicate, Snapshot, Statement};
 
 use super::{Index, IndexError, leaf_key, rejected_key, state_key};
 
 /// What a sequencer admits before it commits, and what a replica folds between two writes.
 pub struct Batch {
     pub(super) index: Index,
-    /// What the index is taking in meanwhile.
-    pub(super) below: Option<Arc<Layer>>,
+    /// What the index is taking in meanwhile, or is about to, newest first.
+    pub(super) below: Vec<Arc<Layer>>,
     /// The size that the index then has, where it is known.
     pub(super) base: u64,
     pub(super) layer: Arc<Layer>,
@@ -30,6 +32,7 @@ pub struct Batch {
 #[derive(Clone, Default)]
 pub(super) struct Layer {
     pub(super) state: BTreeMap<String, Option<Vec<u8>>>,
+    /// The places of entries that no record of the state names for good.
     pub(super) leaves: BTreeMap<Digest, u64>,
 }
 
@@ -57,7 +60,7 @@ impl Batch {
     pub fn new(index: &Index) -> Batch {
         Batch {
             index: index.clone(),
-            below: None,
+            below: Vec::new(),
             base: 0,
             layer: Arc::default(),
             snapshot: None,
@@ -65,8 +68,27 @@ impl Batch {
         }
     }
 
+    /// The size of the log that the batch continues.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// An empty batch on top of this one, with which the log is to have `size` entries: nothing is
+    /// lost if it comes to nothing. When this one is committed, the index has all that lies under
+    /// the one before it.
+    pub fn ahead(&self, size: u64) -> Batch {
+        let below = [&self.layer].into_iter().chain(self.below.first());
+        Batch {
+            below: below.cloned().collect(),
+            base: size,
+            ..Batch::new(&self.index)
+        }
+    }
+
     fn layers(&self) -> impl Iterator<Item = &Layer> {
-        std::iter::once(&*self.layer).chain(self.below.as_deref())
+        std::iter::once(&self.layer)
+            .chain(&self.below)
+            .map(|layer| &**layer)
     }
 
     /// The record under a key that is not as the index has it.
@@ -74,38 +96,53 @@ impl Batch {
         self.layers().find_map(|layer| layer.state.get(key))
     }
 
-    /// The place of a leaf in the batch or below it.
-    pub fn place(&self, leaf: &Digest) -> Result<Option<u64>, IndexError> {
-        match self.layers().find_map(|layer| layer.leaves.get(leaf)) {
-            Some(index) => Ok(Some(*index)),
-            None => self.index.place(leaf),
-        }
+    /// The place of a statement that is in the log already, signed by `signer`.
+    ///
+    /// Most are versions of datasets, whose place stands in the version's record, and there alone: by
+    /// what was signed. That of any other stands under its leaf.
+    pub fn place(
+        &self,
+        envelope: &Envelope,
+        signer: &PublicKey,
+    ) -> Result<Option<u64>, IndexError> {
+        let Some(version) = version_in(envelope) else {
+            let leaf = leaf_hash(&leaf(envelope, signer));
+            return match self.layers().find_map(|layer| layer.leaves.get(&leaf)) {
+                Some(index) => Ok(Some(*index)),
+                None => self.index.leaf(&leaf),
+            };
+        };
+        let key = keys::version(&version);
+        let Some(bytes) = self.get(&key)? else {
+            return Ok(None);
+        };
+        let Some(VersionRecord { chain, .. }) = state::record(&bytes) else {
+            return Err(self.index.unreadable(&key));
+        };
+        Ok((chain.payload == envelope.payload_digest()).then_some(chain.index))
     }
 
-    /// Applies the entry at `index`, whose leaf is returned; the change is seen by the entries after
-    /// it. `snapshot` is the one in it, if it is one: then it is the first of the batch, and the
-    /// index has all that comes before.
+    /// Applies the entry at `index`; the change is seen by the entries after it. Returns the key that
+    /// signed it. `snapshot` is the one in it, if it is one: then it is the first of the batch, and
+    /// the index has all that comes before.
     pub fn admit(
         &mut self,
         index: u64,
         envelope: &Envelope,
         snapshot: Option<&Snapshot>,
-    ) -> Result<Vec<u8>, ApplyError<IndexError>> {
+    ) -> Result<PublicKey, ApplyError<IndexError>> {
         let change = state::apply(self, index, envelope)?;
         if let Some(snapshot) = snapshot {
             self.index.check_snapshot(snapshot)?;
             self.snapshot = Some(index);
         }
-        let leaf = leaf(envelope, &change.signer);
         let layer = Arc::make_mut(&mut self.layer);
         layer.state.extend(change.writes);
-        layer.leaves.insert(leaf_hash(&leaf), index);
-        Ok(leaf)
-    }
-
-    /// Whether nothing has been admitted yet.
-    pub fn is_empty(&self) -> bool {
-        self.layer.leaves.is_empty()
+        if !matches!(change.statement.predicate, Predicate::Dataset(_)) {
+            let leaf = leaf_hash(&leaf(envelope, &change.signer));
+            layer.leaves.insert(leaf, index);
+        }
+        Ok(change.signer)
     }
 
     /// Writes the batch into the index, which then stands at `size`.
@@ -128,4 +165,19 @@ impl Batch {
         self.index.writes.fetch_add(1, Ordering::Release);
         Ok(())
     }
+}
+
+/// The version that a statement publishes, if it publishes one.
+fn version_in(envelope: &Envelope) -> Option<VersionId> {
+    let statement = Statement::parse(envelope.payload()).ok()?;
+    let Predicate::Dataset(body) = statement.predicate else {
+        return None;
+    };
+    Some(VersionId {
+        dataset: DatasetId {
+            agency: statement.head.agency?,
+            name: body.name,
+        },
+        version: statement.head.sequence,
+    })
 }

@@ -48,12 +48,11 @@ impl Behind {
     /// An empty batch on top of all that has been handed over.
     pub fn batch(&mut self) -> Result<Batch, IndexError> {
         let base = self.size()?;
-        let below = self.under_way.as_ref().map(|(layer, _)| layer.clone());
-        let batch = Batch::new(&self.index);
+        let below = self.under_way.iter().map(|(layer, _)| layer.clone());
         Ok(Batch {
-            below,
+            below: below.collect(),
             base,
-            ..batch
+            ..Batch::new(&self.index)
         })
     }
 

@@ -2,8 +2,7 @@
 
 use jingwei_proto::time::Time;
 
-use jingwei_proto::key::SecretKey;
-use jingwei_proto::merkle::leaf_hash;
+use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::statement::Statement;
 
 use super::*;
@@ -156,12 +155,13 @@ fn what_is_being_taken_in_is_there_for_the_next_batch() {
     let (first, second) = (agency("aa"), agency("bb"));
     let enrolments = ["aa", "bb"].map(|id| enrolment(dir.path(), &log, id));
     let mut batch = behind.batch().unwrap();
-    let leaf = batch.admit(1, &enrolments[0], None).unwrap();
+    let root = keyfile::load(&dir.path().join("registry/root-keys/1.pem")).unwrap();
+    batch.admit(1, &enrolments[0], None).unwrap();
     behind.hand_over(batch, 2).unwrap();
     assert_eq!(behind.size().unwrap(), 2);
     let mut next = behind.batch().unwrap();
     assert!(next.get(&keys::agency(&first)).unwrap().is_some());
-    assert_eq!(next.place(&leaf_hash(&leaf)).unwrap(), Some(1));
+    assert_eq!(next.place(&enrolments[0], root.public()).unwrap(), Some(1));
     assert!(
         next.admit(2, &enrolments[0], None).is_err(),
         "enrolled twice"

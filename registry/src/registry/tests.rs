@@ -18,7 +18,7 @@ use crate::log::tests::directory;
 use crate::log::tests::faults::copy;
 
 /// The enrolment of a national agency, signed by the only root key.
-fn enrolment(founded: &Founded, id: &str, key: &SecretKey, now: Time) -> Envelope {
+pub(crate) fn enrolment(founded: &Founded, id: &str, key: &SecretKey, now: Time) -> Envelope {
     let profile = Profile {
         id: id.parse().unwrap(),
         name: id.to_uppercase(),
@@ -146,7 +146,7 @@ impl Faults for NoTiles {
 }
 
 /// The announcement of a node, the first or the one after `before`.
-fn announcement(
+pub(crate) fn announcement(
     founded: &Founded,
     key: &SecretKey,
     before: Option<&Envelope>,
@@ -191,5 +191,33 @@ async fn what_is_in_the_log_is_found_though_its_writer_is_stuck() {
     }
     faults.0.store(false, Ordering::SeqCst);
     assert_eq!(submit(&second).await.unwrap().index, place + 1);
+    close(registry);
+}
+
+#[tokio::test]
+async fn of_statements_that_come_together_each_is_judged_by_itself() {
+    let (dir, now) = (directory(), clock::system()());
+    let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
+    let key = SecretKey::generate();
+    let clock: Clock = Arc::new(move || now);
+    let registry = unlocked(|| Registry::open(dir.path(), clock.clone(), Disk::new())).unwrap();
+    let enrolled = enrolment(&founded, "aa", &key, now);
+    registry.sequencer().submit(enrolled).await.unwrap();
+    let first = announcement(&founded, &key, None, now);
+    let second = announcement(&founded, &key, Some(&first), now);
+    let mut signature = *second.signature();
+    signature[40] ^= 1;
+    let forged = Envelope::from_parts(second.payload().to_vec(), second.key(), signature);
+    let unreadable = Fault::new(Blame::Malformed, "no envelope");
+    let together = vec![Ok(first), Ok(forged), Err(unreadable), Ok(second)];
+    let from = std::net::IpAddr::from([127, 0, 0, 1]).into();
+    let outcomes = registry.sequencer().submit_all_from(from, together).await;
+    let outcomes: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| outcome.map(|accepted| accepted.index))
+        .map(|outcome| outcome.map_err(|fault| fault.blame))
+        .collect();
+    let expected = [Ok(2), Err(Blame::Forged), Err(Blame::Malformed), Ok(3)];
+    assert_eq!(outcomes, expected);
     close(registry);
 }

@@ -5,7 +5,6 @@ use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{DatasetId, DatasetName, VersionId};
 use jingwei_proto::leaf::Leaf;
-use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::misbehaviour::{Lie, Logged, MAX_BEFORE, Misbehaviour as Proof};
 use jingwei_proto::state::Chain;
 use jingwei_proto::statement::{Predicate, Statement};
@@ -235,13 +234,17 @@ impl Replica {
         if read.verify(&entry.payload).is_err() {
             return Ok(self.prove(Lie::ForgedEntry(entry)));
         }
-        let place = self.index.place(&leaf_hash(&entry.leaf)).ok().flatten();
+        let envelope = read.envelope(entry.payload.clone());
+        let place = self.index.place(&envelope, &read.key).ok().flatten();
         if let Some(first) = place.filter(|first| *first < index) {
-            return Ok(self.prove(Lie::RepeatedEntry {
-                first: self.logged(first, head)?.proof,
-                leaf: entry.leaf,
-                second: entry.proof,
-            }));
+            let first = self.logged(first, head)?;
+            if first.leaf == entry.leaf {
+                return Ok(self.prove(Lie::RepeatedEntry {
+                    first: first.proof,
+                    leaf: entry.leaf,
+                    second: entry.proof,
+                }));
+            }
         }
         for other in self.of_its_chain(&entry.payload) {
             if other < index {

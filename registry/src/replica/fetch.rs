@@ -408,18 +408,28 @@ fn in_parallel(pairs: &[Pair<'_>]) -> Vec<Judged> {
 
 fn judge_all(pairs: &[Pair<'_>]) -> Vec<Judged> {
     let mut keys = Keys::default();
-    pairs
+    let judged: Vec<_> = pairs
         .iter()
         .map(|(leaf, envelope)| (leaf_hash(leaf), judge(leaf, envelope, &mut keys)))
+        .collect();
+    let own = judged.iter().filter_map(|(_, judged)| judged.as_ref().ok());
+    // A signature that does not hold is for the rules to reject, in its turn.
+    Envelope::verify_together(
+        &own.map(|(envelope, key)| (envelope, key))
+            .collect::<Vec<_>>(),
+    );
+    judged
+        .into_iter()
+        .map(|(hash, judged)| (hash, judged.map(|(envelope, _)| envelope)))
         .collect()
 }
 
 /// Keys that were read before: few agencies sign many statements.
 type Keys = HashMap<[u8; 32], PublicKey>;
 
-/// Whether the entry was made from this envelope. Whether its key is the right one, and what a
+/// The envelope that the entry was made from, and its key. Whether that is the right one, and what a
 /// false signature means for the state, is for the rules to say.
-fn judge(leaf: &[u8], envelope: &[u8], keys: &mut Keys) -> Result<Envelope, Doubt> {
+fn judge(leaf: &[u8], envelope: &[u8], keys: &mut Keys) -> Result<(Envelope, PublicKey), Doubt> {
     let read = Leaf::parse_with(leaf, |raw| {
         if let Some(key) = keys.get(raw) {
             return Some(key.clone());
@@ -435,9 +445,7 @@ fn judge(leaf: &[u8], envelope: &[u8], keys: &mut Keys) -> Result<Envelope, Doub
         return Err(Doubt::Unmatched("it is over another statement".into()));
     }
     if envelope.key() == read.key.id() && *envelope.signature() == read.signature {
-        // A signature that does not hold is for the rules to reject, in its turn.
-        let _ = envelope.verify(&read.key);
-        return Ok(envelope);
+        return Ok((envelope, read.key));
     }
     match read.verify(envelope.payload()) {
         Ok(()) => Err(Doubt::Unmatched(

@@ -1,22 +1,26 @@
-//! The one writer of the log: admits statements by the rules and commits them in batches.
+//! The one writer of the log: admits statements by the rules, in batches that the committer
+//! brings into the log.
+//!
+//! ```text
+//! batch k    admitted ─► committing: waits for the disk ─► answered
+//! batch k+1              admitted on top of k ───────────► committing ─► …
+//! ```
+//!
+//! A batch that was admitted on top of one that then could not be committed is admitted again, of
+//! what the log then holds. Until then nobody hears what was found about its statements.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::leaf::leaf;
-use jingwei_proto::merkle::leaf_hash;
-use jingwei_proto::state::{ApplyError, KeyRecord, Lookup, RootRecord, keys, record as record_of};
-use jingwei_proto::statement::{Head, Predicate, RegistryKeys, Snapshot, Statement};
+use jingwei_proto::state::{ApplyError, KeyRecord, Lookup, keys, record as record_of};
+use jingwei_proto::statement::Snapshot;
 
-use super::{
-    KeyRing, LogKeys, Place, Reply, Submission, Work, from_rejection, root_in, too_old, unreadable,
-};
-use crate::clock::Clock;
-use crate::fault::{Blame, Fault};
-use crate::index::{Batch, Behind, Index, IndexError};
+use super::committer::{Committer, NewRoot, Prepared, Working};
+use super::{Place, Submission, Work, from_rejection, root_in, too_old, unreadable};
+use crate::fault::Fault;
+use crate::index::{Batch, IndexError};
 use crate::log::Entry;
-use crate::publishing::Publishing;
 use crate::queue;
 use crate::quota::Payer;
 
@@ -28,258 +32,110 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// wants it that takes no time; where all are busy, more statements come along, and share a commit.
 const GIVES_WAY: usize = 4;
 
+type Submissions = queue::Receiver<Payer, Submission>;
+
 /// The thread's state.
 pub(super) struct Writer {
-    pub log: Publishing,
-    /// Behind the log by what is being taken in.
-    pub index: Index,
-    pub behind: Behind,
-    pub ring: Box<dyn KeyRing>,
-    pub clock: Clock,
+    committer: Working,
+    /// What is admitted next, on top of the batch that was sent to the committer last; none where
+    /// the next one has to begin with what the log holds.
+    ahead: Option<Batch>,
 }
 
 impl Writer {
+    pub fn new(committer: Committer) -> std::io::Result<Writer> {
+        Ok(Writer {
+            committer: Working::start(committer)?,
+            ahead: None,
+        })
+    }
+
     /// Works until all senders are gone.
-    pub fn run(mut self, mut submissions: queue::Receiver<Payer, Submission>) {
+    pub fn run(mut self, mut submissions: Submissions) {
         while let Some(first) = submissions.blocking_recv() {
             for _ in 0..GIVES_WAY {
                 std::thread::yield_now();
             }
-            let mut bytes = first.work.bytes();
-            let mut batch = vec![first];
-            while batch.len() < BATCH && bytes < BATCH_BYTES {
-                let Some(next) = submissions.try_recv() else {
-                    break;
-                };
-                bytes += next.work.bytes();
-                batch.push(next);
-            }
-            let mut batch = VecDeque::from(batch);
-            while !batch.is_empty() {
-                self.commit(&mut batch);
+            let mut waiting = VecDeque::from([first]);
+            while !waiting.is_empty() {
+                self.take(&mut waiting, &mut submissions);
             }
         }
     }
 
-    /// Commits what is at the front of the queue: all of it, or up to a new root, after which
-    /// other keys may sign, or up to a snapshot, which is of what has been committed.
-    fn commit(&mut self, submissions: &mut VecDeque<Submission>) {
-        let mut batch = match self.catch_up() {
+    /// Admits the first of those that wait, and what else there is, and sends them to the committer.
+    fn take(&mut self, waiting: &mut VecDeque<Submission>, submissions: &mut Submissions) {
+        if waiting.front().is_some_and(stands_alone) {
+            return self.take_alone(waiting);
+        }
+        let ahead = self.ahead.take();
+        let on_the_way = ahead.is_some();
+        let batch = match ahead.map_or_else(|| self.committer.home().catch_up(), Ok) {
             Ok(batch) => batch,
-            Err(fault) => {
-                for Submission { reply, .. } in submissions.drain(..) {
-                    let _ = reply.send(Err(fault.clone()));
+            Err(fault) => return refuse(waiting, &fault),
+        };
+        let mut admission = Admission::new(batch);
+        admission.take(waiting, submissions);
+        if on_the_way {
+            if !self.committer.landed() {
+                // What was found is void.
+                for (submission, _) in admission.judged.into_iter().rev() {
+                    waiting.push_front(submission);
                 }
                 return;
             }
+            // Those that came meanwhile come along.
+            admission.take(waiting, submissions);
+        }
+        let prepared = admission.prepared();
+        if let Some(prepared) = prepared {
+            self.ahead = Some(prepared.batch.ahead(prepared.size()));
+            self.committer.send(prepared);
+        }
+    }
+
+    /// Commits a statement after which other keys may sign, or one that is about all before it.
+    fn take_alone(&mut self, waiting: &mut VecDeque<Submission>) {
+        self.ahead = None;
+        let committer = self.committer.home();
+        let batch = match committer.catch_up().and_then(|_| committer.settled()) {
+            Ok(batch) => batch,
+            Err(fault) => return refuse(waiting, &fault),
         };
-        let mut entries = Vec::new();
-        let mut waiting: Vec<(Reply, Place)> = Vec::new();
-        let mut next = None;
-        while next.is_none()
-            && let Some(Submission { work, reply }) = submissions.pop_front()
-        {
-            if work.is_snapshot() {
-                if !entries.is_empty() {
-                    submissions.push_front(Submission { work, reply });
-                    break;
-                }
-                batch = match self.settle().and_then(|()| self.batch()) {
-                    Ok(settled) => settled,
-                    Err(fault) => {
-                        let _ = reply.send(Err(fault));
-                        break;
-                    }
-                };
-            }
-            let index = self.log.size() + entries.len() as u64;
-            match self.admit(&mut batch, index, work) {
-                Ok(Admitted::New { entry, root }) => {
-                    entries.push(entry);
-                    let again = false;
-                    waiting.push((reply, Place { index, again }));
-                    next = root;
-                }
-                Ok(Admitted::Old { index }) => {
-                    let again = true;
-                    waiting.push((reply, Place { index, again }));
-                }
-                Err(fault) => {
-                    metrics::counter!("jingwei_registry_rejected_total", "reason" => fault.blame.reason())
-                        .increment(1);
-                    let _ = reply.send(Err(fault));
-                }
-            }
-        }
-        let result = if entries.is_empty() {
-            Ok(None)
-        } else {
-            self.append(&entries, batch, next)
+        let Some(submission) = waiting.pop_front() else {
+            return;
         };
-        for (reply, place) in waiting {
-            // A submitter that went away will submit again, and get the same index.
-            let _ = reply.send(match &result {
-                Ok(_) => Ok(place),
-                Err(fault) => Err(fault.clone()),
-            });
+        let mut admission = Admission::new(batch);
+        let verdict = committer.envelope(&submission.work).and_then(|envelope| {
+            // Before the batch takes it in: a registry that could sign nothing after it would be
+            // at its end.
+            let root = committer.new_root(&envelope)?;
+            admission.admit(&envelope, root)
+        });
+        admission.judged.push((submission, verdict));
+        if let Some(prepared) = admission.prepared() {
+            committer.commit(prepared);
         }
-        if let Ok(Some(batch)) = result {
-            // While the next statements are on their way. What goes wrong here has been logged,
-            // and nothing is admitted before the index has caught up.
-            let _ = self.take_in(batch);
-        }
-    }
-
-    /// Finishes a commit that the disk cut off, and brings the index to the log's size: nothing
-    /// may be admitted against a state that the log has left behind. Returns what is admitted next.
-    fn catch_up(&mut self) -> Result<Batch, Fault> {
-        if let Some(reason) = self.log.halted() {
-            return Err(halted(&reason));
-        }
-        if let Some(rules) = self.index.newer_rules() {
-            return Err(too_old(rules));
-        }
-        self.log.complete().map_err(unwritable)?;
-        if self.behind.size().map_err(unwritable)? < self.log.size() {
-            self.settle()?;
-        }
-        self.show()?;
-        if let Some(rules) = self.index.newer_rules() {
-            return Err(too_old(rules));
-        }
-        self.keep_keys().map_err(unwritable)?;
-        self.batch()
-    }
-
-    fn batch(&mut self) -> Result<Batch, Fault> {
-        self.behind.batch().map_err(unwritable)
-    }
-
-    /// Brings what is committed before its readers, who go by the root in force.
-    fn show(&self) -> Result<(), Fault> {
-        self.log.show(Arc::new(self.root()?)).map_err(unwritable)
-    }
-
-    fn root(&self) -> Result<RootRecord, Fault> {
-        let root = self.index.root().map_err(unwritable)?;
-        root.ok_or_else(|| unwritable("the index holds no root document"))
-    }
-
-    /// Goes over to the keys that the root in force names, after a commit that brought one in.
-    fn keep_keys(&mut self) -> Result<(), String> {
-        let root = self.index.root().map_err(|error| error.to_string())?;
-        if let Some(root) = root.filter(|root| !self.log.keys().are_of(&root.registry)) {
-            self.log.go_over_to(self.ring.keys_of(&root.registry)?);
-            self.ring.in_force(&root.registry);
-        }
-        Ok(())
-    }
-
-    /// Commits entries and brings them before readers, who go by the root in force: a new one has
-    /// to be in the index by then. Anything else may come into it afterwards; that batch is
-    /// returned.
-    fn append(
-        &mut self,
-        entries: &[Entry],
-        batch: Batch,
-        next: Option<Box<NewRoot>>,
-    ) -> Result<Option<Batch>, Fault> {
-        let (quorum, keys) = match &next {
-            Some(next) => (next.quorum, Some(&next.keys)),
-            None => (self.root()?.quorum, None),
-        };
-        self.log.commit(entries, quorum, keys).map_err(unwritable)?;
-        metrics::counter!("jingwei_registry_entries_total").increment(entries.len() as u64);
-        let Some(next) = next else {
-            self.show()?;
-            return Ok(Some(batch));
-        };
-        self.take_in(batch)?;
-        self.settle()?;
-        let NewRoot { keys, registry, .. } = *next;
-        tracing::info!("a new root is in force");
-        self.log.go_over_to(keys);
-        self.ring.in_force(&registry);
-        self.show()?;
-        Ok(None)
-    }
-
-    /// Lets the index take in what has been committed.
-    fn take_in(&mut self, batch: Batch) -> Result<(), Fault> {
-        match self.behind.hand_over(batch, self.log.size()) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::error!(%error, "the index could not be written");
-                self.settle()
-            }
-        }
-    }
-
-    /// Waits until the index has all that is committed. What could not be written it takes from the
-    /// log.
-    fn settle(&mut self) -> Result<(), Fault> {
-        if let Err(error) = self.behind.settle() {
-            tracing::error!(%error, "the index could not be written");
-        }
-        let committed = self.log.committed();
-        self.index.catch_up(committed).map_err(unwritable)
-    }
-
-    fn admit(&self, batch: &mut Batch, next: u64, work: Work) -> Result<Admitted, Fault> {
-        let envelope = match work {
-            Work::Statement(envelope) => envelope,
-            Work::Snapshot => Arc::new(self.snapshot()?),
-        };
-        // Before the batch takes it in: a registry that could sign nothing after it would be
-        // at its end.
-        let root = self.new_root(&envelope)?;
-        admit(batch, next, &envelope, root)
-    }
-
-    /// A snapshot of what has been committed.
-    fn snapshot(&self) -> Result<Envelope, Fault> {
-        let last = self.index.log_time().map_err(unwritable)?;
-        let statement = Statement {
-            head: Head {
-                federation: self.root()?.federation,
-                agency: None,
-                time: (self.clock)(),
-                sequence: last.as_ref().map_or(1, |last| last.chain.sequence + 1),
-                previous: last.map(|last| last.chain.payload),
-            },
-            predicate: Predicate::Snapshot(Snapshot {
-                size: self.log.size(),
-                state: self.index.state_root().map_err(unwritable)?,
-            }),
-        };
-        Ok(statement.sign(&self.log.keys().log))
-    }
-
-    /// The keys for the root that an envelope brings, if it brings one.
-    fn new_root(&self, envelope: &Envelope) -> Result<Option<Box<NewRoot>>, Fault> {
-        let Some(root) = root_in(envelope) else {
-            return Ok(None);
-        };
-        if root.registry.origin != self.log.keys().origin {
-            let reason = "the root names another log than the one that this registry keeps";
-            return Err(Fault::new(Blame::Inconsistent, reason)
-                .advise("a registry is taken over with ‘jingwei-registry take-over’, which enters the root in the new log"));
-        }
-        let keys = self.ring.keys_of(&root.registry).map_err(|missing| {
-            Fault::new(
-                Blame::Inconsistent,
-                format!("this registry has not the keys that the root names: {missing}"),
-            )
-            .advise("put them into its keys directory first, or submit the root to the registry that it names")
-        })?;
-        Ok(Some(Box::new(NewRoot {
-            keys,
-            quorum: root.quorum,
-            registry: root.registry,
-        })))
     }
 }
 
+/// Whether it is a new root or a snapshot.
+fn stands_alone(submission: &Submission) -> bool {
+    match &submission.work {
+        Work::Statement(envelope) => {
+            Snapshot::of(envelope).is_some() || root_in(envelope).is_some()
+        }
+        Work::Snapshot => true,
+    }
+}
+
+fn refuse(waiting: &mut VecDeque<Submission>, fault: &Fault) {
+    for Submission { reply, .. } in waiting.drain(..) {
+        let _ = reply.send(Err(fault.clone()));
+    }
+}
+
+/// What was found about a statement.
 enum Admitted {
     New {
         entry: Entry,
@@ -290,38 +146,104 @@ enum Admitted {
     },
 }
 
-/// A root document, and the keys that sign after it.
-struct NewRoot {
-    keys: LogKeys,
-    quorum: u64,
-    registry: RegistryKeys,
+/// Statements while they are admitted.
+struct Admission {
+    batch: Batch,
+    /// How many entries the log has with those that are new.
+    next: u64,
+    bytes: usize,
+    judged: Vec<(Submission, Result<Admitted, Fault>)>,
 }
 
-fn admit(
-    batch: &mut Batch,
-    next: u64,
-    envelope: &Envelope,
-    root: Option<Box<NewRoot>>,
-) -> Result<Admitted, Fault> {
-    match batch.admit(next, envelope, Snapshot::of(envelope).as_ref()) {
-        Ok(leaf) => {
-            let entry = Entry {
-                leaf,
-                envelope: Some(envelope.to_bytes()),
-            };
-            Ok(Admitted::New { entry, root })
+impl Admission {
+    fn new(batch: Batch) -> Admission {
+        Admission {
+            next: batch.base(),
+            batch,
+            bytes: 0,
+            judged: Vec::new(),
         }
-        Err(ApplyError::Rejected(rejection)) => match known(batch, envelope) {
-            Ok(Some(index)) => Ok(Admitted::Old { index }),
-            _ => Err(from_rejection(rejection)),
-        },
-        Err(ApplyError::RulesTooNew(rules)) => Err(too_old(rules)),
-        Err(error @ (ApplyError::Storage(_) | ApplyError::Unreadable(_))) => Err(unreadable(error)),
+    }
+
+    /// Takes from those that wait, and then from the queue, until it is empty or the batch is full,
+    /// or one comes that has to stand alone: that waits.
+    fn take(&mut self, waiting: &mut VecDeque<Submission>, submissions: &mut Submissions) {
+        while self.judged.len() < BATCH && self.bytes < BATCH_BYTES {
+            let Some(submission) = waiting.pop_front().or_else(|| submissions.try_recv()) else {
+                return;
+            };
+            let Work::Statement(envelope) = &submission.work else {
+                return waiting.push_front(submission);
+            };
+            if stands_alone(&submission) {
+                return waiting.push_front(submission);
+            }
+            self.bytes += submission.work.bytes();
+            let verdict = self.admit(&envelope.clone(), None);
+            self.judged.push((submission, verdict));
+        }
+    }
+
+    fn admit(
+        &mut self,
+        envelope: &Envelope,
+        root: Option<Box<NewRoot>>,
+    ) -> Result<Admitted, Fault> {
+        let snapshot = Snapshot::of(envelope);
+        match self.batch.admit(self.next, envelope, snapshot.as_ref()) {
+            Ok(signer) => {
+                self.next += 1;
+                let entry = Entry {
+                    leaf: leaf(envelope, &signer),
+                    envelope: Some(envelope.to_bytes()),
+                };
+                Ok(Admitted::New { entry, root })
+            }
+            Err(ApplyError::Rejected(rejection)) => match known(&self.batch, envelope) {
+                Ok(Some(index)) => Ok(Admitted::Old { index }),
+                _ => Err(from_rejection(rejection)),
+            },
+            Err(ApplyError::RulesTooNew(rules)) => Err(too_old(rules)),
+            Err(error @ (ApplyError::Storage(_) | ApplyError::Unreadable(_))) => {
+                Err(unreadable(error))
+            }
+        }
+    }
+
+    /// What is to be committed, if anything is. Of the others their submitters hear now; the log
+    /// holds all that this batch was admitted on.
+    fn prepared(self) -> Option<Prepared> {
+        let mut prepared = Prepared::new(self.batch);
+        let base = prepared.batch.base();
+        for (Submission { reply, .. }, verdict) in self.judged {
+            match verdict {
+                Ok(Admitted::New { entry, root }) => {
+                    let (index, again) = (prepared.size(), false);
+                    prepared.entries.push(entry);
+                    prepared.waiting.push((reply, Place { index, again }));
+                    prepared.next = prepared.next.or(root);
+                }
+                Ok(Admitted::Old { index }) => {
+                    let place = Place { index, again: true };
+                    if index < base {
+                        let _ = reply.send(Ok(place));
+                    } else {
+                        prepared.waiting.push((reply, place));
+                    }
+                }
+                Err(fault) => {
+                    metrics::counter!("jingwei_registry_rejected_total", "reason" => fault.blame.reason())
+                        .increment(1);
+                    let _ = reply.send(Err(fault));
+                }
+            }
+        }
+        (!prepared.entries.is_empty()).then_some(prepared)
     }
 }
 
-/// The place of a statement that is in the log already: a statement is known by its leaf, which
-/// takes the signer's key. That key is in the state under its id, also when it is a former one.
+/// The place of a statement that is in the log already. It is known together with its signer's
+/// key, which is in the state under its id, also when it is a former one.
 fn known(batch: &Batch, envelope: &Envelope) -> Result<Option<u64>, IndexError> {
     let record = batch.get(&keys::signer(envelope.key()))?;
     let Some(KeyRecord { key, .. }) = record.as_deref().and_then(record_of) else {
@@ -330,23 +252,8 @@ fn known(batch: &Batch, envelope: &Envelope) -> Result<Option<u64>, IndexError> 
     if envelope.verify(&key).is_err() {
         return Ok(None);
     }
-    batch.place(&leaf_hash(&leaf(envelope, &key)))
+    batch.place(envelope, &key)
 }
 
-fn cannot_write() -> Fault {
-    Fault::new(Blame::Unavailable, "the registry cannot write its log")
-        .advise("submit again later; its engineer finds the reason in its own log")
-}
-
-fn unwritable(error: impl std::fmt::Display) -> Fault {
-    tracing::error!(%error, "the log or its index cannot be written");
-    cannot_write()
-}
-
-fn halted(reason: &str) -> Fault {
-    Fault::new(
-        Blame::Unavailable,
-        format!("the registry signs nothing any more: {reason}"),
-    )
-    .advise("its engineer has to bring back the newest copy of the log")
-}
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::Signer as _;
+use jingwei_proto::leaf::leaf;
 use jingwei_proto::state::RootRecord;
 use jingwei_proto::statement::{Continues, Predicate, RegistryKeys, Root, Statement};
 use jingwei_proto::time::Time;
@@ -343,9 +344,9 @@ fn admitted(
         .keys_of(&body.registry)
         .map_err(|missing| Fault::new(Blame::WrongUse, missing))?;
     let mut batch = Batch::new(index);
-    let leaf = batch.admit(place, envelope, None).map_err(refused)?;
+    let signer = batch.admit(place, envelope, None).map_err(refused)?;
     let entry = Entry {
-        leaf,
+        leaf: leaf(envelope, &signer),
         envelope: Some(envelope.to_bytes()),
     };
     Ok((keys, batch, entry))

@@ -5,14 +5,17 @@
 //! this process: a Flight client  ═══ mTLS ═══ bench plain-serve   query, rows
 //! ```
 //!
-//! Both sides of both ways share the machine's processors. An exchange counts once its
-//! acknowledgement is durable at the provider: the asker has heard so. `sql` goes through the
-//! asker's whole engine besides, from SQL text on, and is compared with the same plain answers.
+//! Both sides of both ways share the machine's processors. A question is answered when its rows
+//! have ended, which they do once the acknowledgement is durable in the asker's journal; then the
+//! next is asked. That the provider has it in its own journal, of which the asker hears later, is
+//! seen for every exchange, and no round is over before. `sql` goes through the asker's whole
+//! engine besides, from SQL text on, and is compared with the same plain answers.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{FutureExt as _, TryStreamExt as _};
 use jingwei::agency::HostedAgency;
@@ -33,7 +36,7 @@ use tokio::net::TcpListener;
 
 use crate::Failure;
 use crate::figure::{Figure, median};
-use crate::load::{self, Ask, Round, percentile};
+use crate::load::{self, Answered, Ask, Round, percentile};
 use crate::plain;
 use crate::world::{ANSWER, ASKER, World, question};
 
@@ -148,7 +151,7 @@ impl Asker {
             async move {
                 let query = Query::parse(&question(number))?;
                 let batches: Vec<_> = asking.ask(query, schema).try_collect().await?;
-                counted(&asking, batches.iter().map(|batch| batch.num_rows()).sum()).await
+                Ok(answered(asking, &batches))
             }
             .boxed()
         })
@@ -164,24 +167,38 @@ impl Asker {
                 let session = Session::new(tables, Limits::default());
                 let (_, rows) = session.run(&question(number), Seat::alone()).await?;
                 let batches: Vec<_> = rows.try_collect().await?;
-                counted(&asking, batches.iter().map(|batch| batch.num_rows()).sum()).await
+                Ok(answered(asking, &batches))
             }
             .boxed()
         })
     }
 }
 
-/// The rows, if they came by one exchange that is complete and confirmed by the provider.
-async fn counted(question: &Question, rows: usize) -> Result<usize, Failure> {
-    match question.take_exchanged().await?.as_slice() {
-        [exchanged] if exchanged.confirmed && exchanged.answer.rows == rows as u64 => Ok(rows),
-        [exchanged] if !exchanged.confirmed => Err("an exchange was not confirmed".into()),
-        other => Err(format!("{} exchanges were completed", other.len()).into()),
+/// The rows, which must have come by one exchange that is complete and confirmed by the provider.
+fn answered(question: Arc<Question>, batches: &[RecordBatch]) -> Answered {
+    let rows = batches.iter().map(RecordBatch::num_rows).sum();
+    let rest = async move {
+        match question.take_exchanged().await?.as_slice() {
+            [exchanged] if exchanged.confirmed && exchanged.answer.rows == rows as u64 => Ok(()),
+            [exchanged] if !exchanged.confirmed => Err("an exchange was not confirmed".into()),
+            other => Err(format!("{} exchanges were completed", other.len()).into()),
+        }
+    };
+    Answered {
+        rows,
+        rest: Some(rest.boxed()),
     }
 }
 
 fn plain_answers(link: Link) -> Ask {
-    Arc::new(move |number| plain::ask(link.clone(), question(number)).boxed())
+    Arc::new(move |number| {
+        let asking = plain::ask(link.clone(), question(number));
+        async move {
+            let rows = asking.await?;
+            Ok(Answered { rows, rest: None })
+        }
+        .boxed()
+    })
 }
 
 fn schema() -> SchemaRef {

@@ -8,8 +8,16 @@ use futures::future::{BoxFuture, try_join_all};
 
 use crate::Failure;
 
-/// Asks the question with this number once, and returns how many rows came.
-pub type Ask = Arc<dyn Fn(u64) -> BoxFuture<'static, Result<usize, Failure>> + Send + Sync>;
+/// Asks the question with this number once.
+pub type Ask = Arc<dyn Fn(u64) -> BoxFuture<'static, Result<Answered, Failure>> + Send + Sync>;
+
+/// A question that has its answer.
+pub struct Answered {
+    /// How many rows came.
+    pub rows: usize,
+    /// What the asker does not wait for, and the round does before it is over.
+    pub rest: Option<BoxFuture<'static, Result<(), Failure>>>,
+}
 
 /// What one round gave.
 pub struct Round {
@@ -35,14 +43,19 @@ pub async fn run(
     let askers = (0..concurrency).map(|_| {
         let (ask, counter) = (ask.clone(), counter.clone());
         let asking = tokio::spawn(async move {
-            let mut latencies = Vec::new();
+            let (mut latencies, mut unfinished) = (Vec::new(), Vec::new());
             while began.elapsed() < time {
                 let asked = Instant::now();
-                let came = ask(counter.fetch_add(1, Ordering::Relaxed)).await?;
+                let Answered { rows: came, rest } =
+                    ask(counter.fetch_add(1, Ordering::Relaxed)).await?;
                 if came != rows {
                     return Err(format!("{came} rows came instead of {rows}").into());
                 }
                 latencies.push(asked.elapsed().as_secs_f64() * 1_000.0);
+                unfinished.extend(rest.map(tokio::spawn));
+            }
+            for rest in unfinished {
+                rest.await??;
             }
             Ok::<_, Failure>(latencies)
         });

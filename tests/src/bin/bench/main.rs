@@ -26,6 +26,7 @@ mod registry;
 mod replica;
 mod size;
 mod start;
+mod strict;
 mod world;
 
 use std::process::ExitCode;

@@ -28,6 +28,7 @@ use jingwei_tests::witnessed::Witnessed;
 use crate::Failure;
 use crate::figure::Figure;
 use crate::load::percentile;
+use crate::strict;
 
 /// Agencies that submit; each has a line of its own at the registry.
 const AGENCIES: u8 = 8;
@@ -104,33 +105,9 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Strict verifications of the same envelopes a second, on all cores. An envelope that was parsed
-/// anew does not remember that it was verified.
 fn verifications(agents: &[Agent], signed: &[(usize, Envelope)]) -> Result<f64, Failure> {
-    let parsed = signed
-        .iter()
-        .map(|(agent, envelope)| Ok((*agent, Envelope::parse(&envelope.to_bytes())?)))
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let began = Instant::now();
-    let held: usize = std::thread::scope(|scope| {
-        let shares: Vec<_> = parsed
-            .chunks(parsed.len().div_ceil(cores()).max(1))
-            .map(|share| {
-                scope.spawn(move || {
-                    let held = share.iter().filter(|(agent, envelope)| {
-                        envelope.verify(agents[*agent].key.public()).is_ok()
-                    });
-                    held.count()
-                })
-            })
-            .collect();
-        let counts = shares.into_iter().map(|share| share.join().unwrap_or(0));
-        counts.sum()
-    });
-    match held == signed.len() {
-        true => Ok(held as f64 / began.elapsed().as_secs_f64()),
-        false => Err("a signature does not hold".into()),
-    }
+    let signed = signed.iter();
+    strict::verifications(signed.map(|(agent, envelope)| (agents[*agent].key.public(), envelope)))
 }
 
 /// Submits all of them, so many at once, and waits for every acknowledgement.
@@ -222,7 +199,7 @@ fn report(witnesses: usize, mut run: Run, verified: f64, appended: f64) {
         .print();
     };
     let rate = "durable statements a second";
-    let verifying = "Ed25519 strict verifications a second on all cores";
+    let verifying = strict::BASELINE;
     let appending = "the same bytes appended to a file, with an fsync for each of the same batches";
     figure(rate, run.rate, "1/s", verified, verifying);
     figure(rate, run.rate, "1/s", appended, appending);

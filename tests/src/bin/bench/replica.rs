@@ -26,6 +26,7 @@ use jingwei_tests::registry::Registry;
 
 use crate::Failure;
 use crate::figure::Figure;
+use crate::strict;
 
 /// Versions of each dataset: chains are as long as those of datasets that live for a while.
 const VERSIONS: u64 = 10;
@@ -92,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         statements / cold.seconds,
         "1/s",
         verified,
-        "Ed25519 strict verifications a second on all cores",
+        strict::BASELINE,
     );
     figure(
         "from nothing to a verified replica",
@@ -193,24 +194,7 @@ fn verifications(registry: &Registry) -> Result<f64, Failure> {
         .envelopes(2.min(end)..end)?
         .map(|bytes| Ok(Envelope::parse(&bytes?)?))
         .collect::<Result<Vec<_>, Failure>>()?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let began = Instant::now();
-    let held = std::thread::scope(|scope| {
-        let shares: Vec<_> = envelopes
-            .chunks(envelopes.len().div_ceil(cores).max(1))
-            .map(|share| {
-                let key = agent.key.public();
-                let holds = move |envelope: &&Envelope| envelope.verify(key).is_ok();
-                scope.spawn(move || share.iter().filter(holds).count())
-            })
-            .collect();
-        let counts = shares.into_iter().map(|share| share.join().unwrap_or(0));
-        counts.sum::<usize>()
-    });
-    if held != envelopes.len() {
-        return Err("a signature of the log does not hold".into());
-    }
-    Ok(held as f64 / began.elapsed().as_secs_f64())
+    strict::verifications(envelopes.iter().map(|envelope| (agent.key.public(), envelope)))
 }
 
 /// Copies a directory and waits until the copy is on the disk; returns its bytes.

@@ -1,0 +1,132 @@
+//! Batches that are admitted while the one before is being committed.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jingwei_proto::key::SecretKey;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::oneshot::{self, Receiver};
+
+use super::*;
+use crate::clock;
+use crate::disk::Disk;
+use crate::disk::faults::{Faults, Operation, full};
+use crate::fault::Blame;
+use crate::found::{Founded, Plan, found};
+use crate::index::{Behind, Index};
+use crate::keyring::Ring;
+use crate::log::tests::directory;
+use crate::paths::Paths;
+use crate::publishing::Publishing;
+use crate::queue::queue;
+use crate::quota::SubmitLimits;
+use crate::registry::tests::{announcement, enrolment};
+
+/// A disk that is full while it is told so.
+#[derive(Default)]
+struct Full(AtomicBool);
+
+impl Faults for Full {
+    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(full()),
+            false => Ok(()),
+        }
+    }
+}
+
+type Answer = Receiver<Result<Place, Fault>>;
+
+/// Statements that wait, and where their submitters hear.
+fn waiting<const N: usize>(envelopes: [&Envelope; N]) -> (VecDeque<Submission>, [Answer; N]) {
+    let mut waiting = VecDeque::new();
+    let answers = envelopes.map(|envelope| {
+        let (reply, answer) = oneshot::channel();
+        let work = Work::Statement(Arc::new(envelope.clone()));
+        waiting.push_back(Submission { work, reply });
+        answer
+    });
+    (waiting, answers)
+}
+
+fn heard(answer: Answer) -> Result<u64, Blame> {
+    let placed = answer.blocking_recv().unwrap();
+    placed.map(|place| place.index).map_err(|fault| fault.blame)
+}
+
+fn writer(dir: &Path, founded: &Founded, disk: Disk) -> Writer {
+    let paths = Paths::new(dir);
+    let log = paths
+        .open_log(disk, &founded.federation.registry_origin(1))
+        .unwrap();
+    let index = Index::open(&paths.index(), &log.committed()).unwrap();
+    let root = index.root().unwrap().unwrap();
+    let ring = Ring::new(&paths);
+    let keys = ring.find(&root.registry).unwrap();
+    let (log, _) = Publishing::start(log, root, keys, clock::system(), Vec::new()).unwrap();
+    let committer = Committer {
+        log,
+        behind: Behind::start(index.clone()).unwrap(),
+        index,
+        ring: Box::new(Unchanged),
+        clock: clock::system(),
+    };
+    Writer::new(committer).unwrap()
+}
+
+/// No root changes here.
+struct Unchanged;
+
+impl super::super::KeyRing for Unchanged {
+    fn keys_of(
+        &self,
+        _: &jingwei_proto::statement::RegistryKeys,
+    ) -> Result<super::super::LogKeys, String> {
+        Err("there are no others".into())
+    }
+
+    fn in_force(&self, _: &jingwei_proto::statement::RegistryKeys) {}
+}
+
+#[test]
+fn what_was_admitted_on_top_of_a_failed_commit_is_admitted_again() {
+    let (dir, now) = (directory(), clock::system()());
+    let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
+    let disk = Arc::new(Full::default());
+    let mut writer = writer(dir.path(), &founded, Disk::with_faults(disk.clone()));
+    let (_queue, mut submissions) = queue(SubmitLimits::default().queue);
+    let mut take = |waiting: &mut VecDeque<Submission>| writer.take(waiting, &mut submissions);
+    let key = SecretKey::generate();
+    let (mut first, [enrolled]) = waiting([&enrolment(&founded, "aa", &key, now)]);
+    take(&mut first);
+    assert_eq!(heard(enrolled), Ok(1));
+    let node = announcement(&founded, &key, None, now);
+    let next = announcement(&founded, &key, Some(&node), now);
+    let other = enrolment(&founded, "bb", &SecretKey::generate(), now);
+
+    disk.0.store(true, Ordering::SeqCst);
+    let (mut one, [refused]) = waiting([&node]);
+    take(&mut one);
+    // On top of the first, the second is good; nobody hears that before the first is in the log.
+    let (mut two, [mut second, mut third]) = waiting([&next, &other]);
+    take(&mut two);
+    assert_eq!(two.len(), 2);
+    assert_eq!(heard(refused), Err(Blame::Unavailable));
+    assert_eq!(second.try_recv().err(), Some(TryRecvError::Empty));
+    assert_eq!(third.try_recv().err(), Some(TryRecvError::Empty));
+    disk.0.store(false, Ordering::SeqCst);
+    take(&mut two);
+    assert_eq!(heard(second), Err(Blame::Stale));
+    assert_eq!(heard(third), Ok(2));
+
+    // Where the disk has room, the second follows the first though that is not yet durable.
+    let (mut one, [first]) = waiting([&node]);
+    let (mut two, [second, again]) = waiting([&next, &node]);
+    take(&mut one);
+    take(&mut two);
+    assert!(one.is_empty() && two.is_empty());
+    let places = [first, second, again].map(heard);
+    assert_eq!(places, [Ok(3), Ok(4), Ok(3)]);
+}
