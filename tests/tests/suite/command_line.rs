@@ -189,6 +189,26 @@ fn the_next_step_is_named() {
     node.run(&["doctor", "--wait", "60"]).ok();
 }
 
+/// What no root can have is refused where it is typed, with what it looks like.
+#[test]
+fn what_a_root_cannot_have_is_not_proposed() {
+    let dir = tempfile::tempdir().unwrap();
+    let propose = |option: &str, value: &str| {
+        let propose = ["root", "propose", "--dir", "registry", option, value];
+        run_in(dir.path(), "jingwei-registry", propose).expect_code(2)
+    };
+    propose("--rules", "7").complains(&["this program knows rules up to 1"]);
+    let init = ["init", "--dir", "new", "--name", "a", "--recovery-delay"];
+    let init = [&init[..], &["7d"]].concat();
+    for ran in [
+        propose("--recovery-delay", "7d"),
+        run_in(dir.path(), "jingwei-registry", init).expect_code(2),
+    ] {
+        ran.complains(&["whole number of seconds, such as 604800 for a week"]);
+    }
+    assert!(!dir.path().join("new").exists());
+}
+
 #[test]
 fn another_file_is_not_called_damaged_evidence() {
     let dir = tempfile::tempdir().unwrap();

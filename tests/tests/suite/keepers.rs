@@ -366,7 +366,9 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
     }
     let sign = ["root", "sign", path(&file), "--root-key", path(&foreign)];
     let ran = registry.run(&sign).expect_code(4);
-    ran.complains(&["no root key, in force or proposed"]);
+    let ran = ran.complains(&["no root key, in force or proposed"]);
+    // Before it has been shown what it would sign.
+    assert!(ran.stdout.is_empty(), "{ran}");
     // What is of another federation is not even shown.
     let theirs = dir.join("theirs.root");
     let out = [&propose[..], &["--out", path(&theirs)]].concat();
