@@ -157,11 +157,11 @@ fn keepers_recover_the_key_of_a_national_agency() {
 fn keepers_end_a_national_agency_and_name_its_successor() {
     let Pair { a, b, federation } = Pair::with_places();
     let keepers = Keepers(&federation.registry);
-    let nobody = ["agency", "successor", "aa", "nobody"];
+    let nobody = ["agency", "successor", "aa", "ab"];
     keepers
         .signed(&nobody, &[1, 2])
         .expect_code(2)
-        .complains(&["no agency nobody"]);
+        .complains(&["no agency ab", "the nearest: aa, bb"]);
     keepers
         .decide(&["agency", "successor", "aa", "bb"])
         .prints(&["bb is the superior of the agencies below it"]);
@@ -171,10 +171,25 @@ fn keepers_end_a_national_agency_and_name_its_successor() {
     keepers.decide(&["agency", "revoke", "bb"]);
     federation.settle(&[&a, &b]);
     assert_ne!(publish(&b, "bb", "afterwards").code, 0);
-    for agency in ["aa", "bb"] {
-        let resume = ["agency", "resume", agency];
-        assert_ne!(keepers.signed(&resume, &[1, 2]).code, 0);
+    // Above a national agency are the keepers.
+    b.run(&["doctor"])
+        .expect_code(1)
+        .prints(&["that is for good: the keepers of the root keys can say who has its tasks"]);
+    let refused = |change: &[&str], says: &[&str]| {
+        let change = [&["agency"][..], change].concat();
+        let ran = keepers.run(&change).expect_code(4).complains(says);
+        assert!(!ran.stderr.contains("--yes"), "{ran}");
+    };
+    let ended = ["aa was ended for good", "and bb is its successor"];
+    for change in [&["resume", "aa"][..], &["successor", "aa", "bb"]] {
+        refused(change, &ended);
     }
+    refused(
+        &["suspend", "bb"],
+        &["bb was ended for good", "‘successor’"],
+    );
+    let heir = ["successor", "bb", "aa"];
+    refused(&heir, &["aa is revoked", "cannot be a successor"]);
 }
 
 #[test]
@@ -191,7 +206,8 @@ fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
     assert_ne!(family.publish("afterwards").code, 0);
     unanswered(&family.top, ASK, "‘merged’; it takes no part");
     verify(&family, &saved).ok();
-    assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
+    let resume = family.top.run(&["resume", "aa.x"]).expect_code(4);
+    resume.complains(&["aa.x was ended for good", "‘merged’"]);
 }
 
 #[test]
@@ -388,7 +404,7 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
         .complains(&[&of, &keeps]);
     assert!(ran.stdout.is_empty(), "{ran}");
     for (command, code, says) in [
-        (&["successor", "aa.x", "nobody"][..], 1, "nobody"),
+        (&["successor", "aa.x", "nobody"][..], 2, "nobody"),
         (&["enrol", path(&strange)], 1, "federation"),
     ] {
         let ran = family.top.run(command).expect_code(code);
@@ -447,7 +463,7 @@ fn an_agency_is_enrolled_once_and_told_where_it_stands() {
     refused.complains(&[
         "enrolled already (entry 1)",
         "another proposal",
-        "given once",
+        "given once: the keepers of the root keys can update it",
     ]);
     // By a file that goes from one keeper to the next.
     let second = federation.joined("second", &["bb"]).proposal("bb");

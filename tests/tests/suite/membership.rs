@@ -359,10 +359,19 @@ fn an_ended_agency_is_ended_for_good_and_names_its_successor() {
         .run(&["describe", "aa.x/places"])
         .ok()
         .prints(&["The New Name"]);
-    family
-        .top
-        .run(&["successor", "aa.x", "nobody", "--yes"])
-        .expect_code(1);
+    let refused = |change: &[&str], code: i32, says: &[&str]| {
+        let ran = family.top.run(change).expect_code(code).complains(says);
+        // Before anybody is asked.
+        assert!(!ran.stderr.contains("--yes"), "{ran}");
+    };
+    let near = ["there is no agency aa.y", "the nearest: aa.x"];
+    refused(&["successor", "aa.x", "aa.y"], 2, &near);
+    refused(&["resume", "aa.y"], 2, &near);
+    let own = "cannot be its own successor";
+    refused(&["successor", "aa.x", "aa.x"], 4, &[own]);
+    let beyond = ["does not lie within", "ask the keepers of the root keys"];
+    let moved = ["update", "aa.x", "--territory", "test@1:Z"];
+    refused(&moved, 4, &beyond);
     family
         .top
         .run(&["successor", "aa.x", "aa", "--yes"])
@@ -376,8 +385,19 @@ fn an_ended_agency_is_ended_for_good_and_names_its_successor() {
     );
     assert_ne!(family.publish("afterwards").code, 0);
     verify(&family, &saved).ok();
-    assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
-    assert_ne!(family.top.run(&["revoke", "aa.x", "--yes"]).code, 0);
+    let ended = [
+        "aa.x was ended for good (revoked since log entry ",
+        "and aa is its successor",
+    ];
+    for change in [
+        &["resume", "aa.x"][..],
+        &["suspend", "aa.x"],
+        &["revoke", "aa.x"],
+        &["update", "aa.x", "--name", "Another"],
+        &["successor", "aa.x", "aa"],
+    ] {
+        refused(change, 4, &ended);
+    }
 }
 
 #[test]
