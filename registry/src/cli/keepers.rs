@@ -82,7 +82,15 @@ impl Running {
     pub fn view(&self) -> Result<View, Fault> {
         let (paths, _) = self.place.read()?;
         let address = self.address()?;
-        runtime()?.block_on(View::of_registry(&paths, &address))
+        let view = runtime()?.block_on(View::of_registry(&paths, &address));
+        view.map_err(|mut fault| {
+            if let (Blame::Unavailable, Some(advice), None) =
+                (fault.blame, &mut fault.advice, &self.registry)
+            {
+                advice.push_str("; --registry HOST:PORT names another");
+            }
+            fault
+        })
     }
 
     /// The same, before something is entered.

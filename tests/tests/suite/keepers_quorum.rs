@@ -28,10 +28,18 @@ fn a_new_log_key_needs_a_new_policy_at_the_witnesses() {
     let policy = policy.prints(&["# root document 2"]).stdout;
     let suspend = || keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
     suspend().expect_code(1).complains(&["quorum"]);
-    std::fs::write(&all.policy, policy).unwrap();
+    std::fs::write(&all.policy, &policy).unwrap();
     all.witnesses[0].kill9();
     all.witnesses[0].start(&all.policy);
     eventually("the log goes on", || suspend().code == 0);
+    // The same policy is had from the directory while the registry is away, and that is said.
+    all.registry.stop();
+    let away = Keepers(&all.registry).run(&["policy"]).ok();
+    let away = away
+        .prints(&["# root document 2", "# the registry was not reached"])
+        .complains(&["cannot be read", "root document 2, the newest in "]);
+    let (_, rules) = policy.split_once('\n').unwrap();
+    assert!(away.stdout.ends_with(rules), "{away}");
 }
 
 /// What is published is not what is so while a change of it is committed.
