@@ -60,7 +60,7 @@ impl Node {
         let envelope = change.statement.sign(&change.signer.signing);
         rehearsal::judge(index, &envelope)?;
         if request.enter {
-            response.index = self.enter(&envelope).await?;
+            response.index = self.enter(&envelope).await.map_err(made_anew)?;
             self.settle_keys();
         }
         Ok(response)
@@ -245,6 +245,14 @@ impl Node {
                 .cloned()
                 .ok_or_else(|| refuse(format!("{} runs this command", superior.id))),
         }
+    }
+}
+
+/// What the registry has seen and this node has not yet is in the way once only.
+fn made_anew(fault: Fault) -> Fault {
+    match fault.blame {
+        Blame::Stale => fault.advise("do the same again: it is made anew, after what is new"),
+        _ => fault,
     }
 }
 

@@ -4,9 +4,6 @@
 //! in the same words. The last word is the registry's, whose log may have grown meanwhile.
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::PublicKey;
-use jingwei_proto::leaf::leaf;
-use jingwei_proto::merkle::leaf_hash;
 use jingwei_proto::state::{ApplyError, KeyRecord, Purpose};
 
 use crate::fault::{Blame, Fault};
@@ -48,16 +45,6 @@ fn advice(index: &Index, envelope: &Envelope) -> String {
         ),
         _ => "let whoever proposed it correct that, or sign with the right key".to_owned(),
     }
-}
-
-/// The place of `envelope` in the log, if it was entered before, signed by `signer`.
-///
-/// # Errors
-/// If the index cannot be read.
-pub fn place(index: &Index, envelope: &Envelope, signer: &PublicKey) -> Result<Option<u64>, Fault> {
-    index
-        .place(&leaf_hash(&leaf(envelope, signer)))
-        .map_err(internal)
 }
 
 /// What the rules refuse, as a fault.

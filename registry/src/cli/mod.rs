@@ -3,6 +3,7 @@
 mod agency;
 mod changes;
 mod enrol;
+mod follows;
 mod init;
 mod keepers;
 mod policy;

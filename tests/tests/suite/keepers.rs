@@ -535,6 +535,9 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
     assert!(!proposed.stdout.contains("removed "), "{proposed}");
     let early = federation.dir.path().join("early.root");
     std::fs::copy(&file, &early).unwrap();
+    let other = federation.dir.path().join("other.root");
+    let propose = ["root", "propose", "--threshold", "1", "--out"];
+    keepers.run(&[&propose[..], &[path(&other)]].concat()).ok();
     federation.registry.stop();
     let registry = &federation.registry;
     let (one, two) = (Keepers(registry).key(1), Keepers(registry).key(2));
@@ -561,23 +564,61 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
         path(&two),
     ];
     keepers.run(&submit).ok().prints(&words);
-    // It is in force now: the same again changes nothing, and what was proposed before is late.
+    // It is in force now: the same again changes nothing, with whichever signatures, and another one
+    // that was proposed before is late.
     keepers
         .run(&submit)
         .ok()
         .prints(&["nothing changes against version 2", "entered     already"]);
-    let late = [
-        "root",
-        "submit",
-        path(&early),
-        "--yes",
-        "--root-key",
-        path(&two),
-    ];
-    keepers
-        .run(&late)
+    let submit = |file: &Path| keepers.signed(&["root", "submit", path(file)], &[3]);
+    submit(&early).ok().prints(&["entered     already"]);
+    submit(&other)
         .expect_code(1)
         .complains(&["version 2 is in force", "propose it anew"]);
+}
+
+/// What was proposed before the agency changed is done already, or has to be proposed anew.
+#[test]
+fn a_proposal_that_comes_late_is_told_what_became_of_it() {
+    let federation = Federation::start();
+    let keepers = Keepers(&federation.registry);
+    let propose = |arguments: &[&str], name: &str| {
+        let file = federation.dir.path().join(name);
+        let out = [arguments, &["--out", path(&file)][..]].concat();
+        keepers.run(&out).ok();
+        let key = keepers.key(1);
+        federation.registry.run(&root_sign(&file, &key)).ok();
+        file
+    };
+    let submit = |file: &Path| keepers.signed(&["root", "submit", path(file)], &[2]);
+    let node = federation.joined("node", &["aa"]);
+    let enrol = propose(&["enrol", path(&node.proposal("aa"))], "enrol");
+    let other = federation.joined("other", &["aa"]);
+    let another = propose(&["enrol", path(&other.proposal("aa"))], "another");
+    submit(&enrol).ok().prints(&["log entry 1"]);
+    let suspend = propose(&["agency", "suspend", "aa"], "suspend");
+    let rename = propose(&["agency", "update", "aa", "--name", "New"], "rename");
+    let audit = ["agency", "suspend", "aa", "--reason", "an audit"];
+    keepers
+        .signed(&audit, &[1, 3])
+        .ok()
+        .prints(&["log entry 2"]);
+    let size = keepers.size();
+    submit(&enrol)
+        .ok()
+        .prints(&["entered     already, log entry 1"]);
+    submit(&suspend)
+        .ok()
+        .prints(&["aa is suspended since log entry 2: ‘an audit’: nothing to do"]);
+    let late = submit(&rename).expect_code(1).complains(&[
+        "aa has changed since this was proposed, by log entry 2",
+        "propose it anew with ‘jingwei-registry agency update aa ",
+    ]);
+    assert!(!late.stderr.contains("sequence"), "{late}");
+    submit(&another)
+        .expect_code(1)
+        .complains(&["enrolled already (entry 1)", "by another proposal"]);
+    assert_eq!(keepers.size(), size);
 }
 
 #[track_caller]

@@ -65,6 +65,34 @@ fn nothing_is_said_to_be_done_while_a_change_waits_for_the_quorum() {
     keepers.run(&resume).ok().prints(&[": nothing to do"]);
 }
 
+/// What is committed is not called lost when it is submitted once more.
+#[test]
+fn a_change_that_waits_for_the_quorum_is_said_to_wait() {
+    let mut all = Witnessed::found(1, 1, &[]);
+    all.start();
+    let keepers = Keepers(&all.registry);
+    let file = all.dir.path().join("suspend.proposal");
+    let propose = ["agency", "suspend", "aa", "--out", path(&file)];
+    keepers.run(&propose).ok();
+    let key = keepers.key(1);
+    all.registry.run(&root_sign(&file, &key)).ok();
+    all.witnesses[0].kill9();
+    let submit = || keepers.signed(&["root", "submit", path(&file)], &[2]);
+    let waits = "nothing more is to be signed or submitted";
+    for says in ["the statement is entry 2", "this is log entry 2 already"] {
+        let ran = submit().expect_code(1).complains(&[says, waits]);
+        assert!(!ran.stderr.contains("nothing was entered"), "{ran}");
+    }
+    let another = ["agency", "update", "aa", "--name", "New"];
+    keepers
+        .signed(&another, &[1, 2])
+        .expect_code(1)
+        .complains(&["nothing was entered: another change of aa is log entry 2"]);
+    all.witnesses[0].start(&all.policy);
+    eventually("the change is published", || submit().code == 0);
+    submit().ok().prints(&["entered     already, log entry 2"]);
+}
+
 #[test]
 fn a_registry_without_witnesses_says_so() {
     let federation = Federation::start();
