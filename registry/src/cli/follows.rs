@@ -103,3 +103,76 @@ fn attributes(record: &AgencyRecord) -> Attributes {
         roles: record.roles.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jingwei_proto::digest::Digest;
+    use jingwei_proto::id::FederationId;
+    use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
+    use jingwei_proto::state::Chain;
+    use jingwei_proto::statement::{Head, RegistryKeys};
+    use jingwei_proto::time::Time;
+
+    use super::*;
+
+    fn key(n: u8) -> PublicKey {
+        SecretKey::from_seed(&[n; 32]).public().clone()
+    }
+
+    /// The second version of a root, proposed at a time.
+    fn proposed(seconds: i64, threshold: u64) -> (Statement, Root) {
+        let federation: FederationId = "test-0123456789abcdef".parse().unwrap();
+        let next = Root {
+            version: 2,
+            keys: vec![key(1), key(2)],
+            threshold,
+            registry: RegistryKeys {
+                origin: federation.registry_origin(1),
+                log: key(3),
+                cosigner: key(4),
+                tls: key(5).id(),
+            },
+            witnesses: Vec::new(),
+            quorum: 0,
+            rules: 1,
+            recovery_delay: 60,
+            continues: None,
+            consents: Vec::new(),
+        };
+        let head = Head {
+            federation,
+            agency: None,
+            time: Time::from_seconds(seconds).unwrap(),
+            sequence: 2,
+            previous: Some(Digest::of(b"the first")),
+        };
+        let statement = Statement {
+            head,
+            predicate: Predicate::Root(next.clone()),
+        };
+        (statement, next)
+    }
+
+    #[test]
+    fn a_root_that_is_in_force_in_other_words_is_not_proposed_anew() {
+        let (entered, root) = proposed(1, 1);
+        let chain = |sequence, payload| Chain {
+            sequence,
+            payload,
+            index: sequence - 1,
+        };
+        let second = chain(2, Digest::of(&entered.payload()));
+        let in_force = RootRecord::of(&entered.head, &root, second);
+        let (again, same) = proposed(2, 1);
+        let said = of_root(&again, &same, &in_force).unwrap().unwrap();
+        assert!(said.contains("says the same: nothing to do"), "{said}");
+        let (other, differs) = proposed(2, 2);
+        let late = of_root(&other, &differs, &in_force).unwrap_err();
+        assert_eq!(late.blame, Blame::Stale);
+        let first = RootRecord {
+            chain: chain(1, Digest::of(b"the first")),
+            ..in_force
+        };
+        assert_eq!(of_root(&other, &differs, &first), Ok(None));
+    }
+}
