@@ -14,6 +14,7 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::history;
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
 use jingwei_registry::rehearsal;
+use jingwei_registry::standing;
 
 use crate::agency::{AgencyError, HostedAgency};
 use crate::node::{Node, index_fault};
@@ -59,7 +60,7 @@ impl Node {
         let envelope = change.statement.sign(&change.signer.signing);
         rehearsal::judge(index, &envelope)?;
         if request.enter {
-            response.index = self.enter(&envelope).await?;
+            response.index = self.enter(&envelope).await.map_err(made_anew)?;
             self.settle_keys();
         }
         Ok(response)
@@ -107,8 +108,9 @@ impl Node {
                     .due
                     .map_or_else(String::new, |due| format!(" from {due} on"));
                 alarms.push(format!(
-                    "the superior of {id} replaces its key by {}{due}: if you did not ask for it, ‘jingwei contest --agency {id}’",
-                    recovery.key.id()
+                    "the key of {id} is replaced by {}{due}, by word of {}: if you did not ask for it, ‘jingwei contest --agency {id}’",
+                    recovery.key.id(),
+                    standing::above(self.replica.index(), id)
                 ));
             }
         }
@@ -127,7 +129,8 @@ impl Node {
         let signer = self.hosted_agency(&request.agency)?;
         let record = self.enrolled(signer.id())?;
         if request.action == "contest" {
-            contestable(&record, signer.signing.public())?;
+            let above = standing::above(self.replica.index(), &record.id);
+            contestable(&record, signer.signing.public(), &above)?;
             let action = Action::Contest(reason(request));
             let statement = self.change_of(&record, action);
             return Ok(Change {
@@ -164,10 +167,12 @@ impl Node {
 
     fn planned_recovery(&self, request: &ChangeAgencyRequest) -> Result<Change, Fault> {
         let proposal = RecoveryProposal::parse(&request.proposal)?;
-        let record = self.member(proposal.agency()?)?;
+        let record = self.named(proposal.agency()?)?;
+        let signer = self.hosted_authority(&record.id, "recover")?;
+        self.changeable(&record, &Action::Recover(proposal.new.clone()))?;
         Ok(Change {
             statement: proposal.statement(&record)?,
-            signer: self.hosted_authority(&record.id, "recover")?,
+            signer,
             record,
         })
     }
@@ -178,7 +183,7 @@ impl Node {
             .agency
             .parse()
             .map_err(|error| wrong(format!("{error}")))?;
-        let record = self.member(&id)?;
+        let record = self.named(&id)?;
         let action = match request.action.as_str() {
             "suspend" => Action::Suspend(reason(request)),
             "resume" => Action::Resume(reason(request)),
@@ -193,11 +198,23 @@ impl Node {
             "update" => Action::Update(updated(request, &record).map_err(wrong)?),
             other => return Err(wrong(format!("there is no action ‘{other}’"))),
         };
+        let signer = self.hosted_authority(&id, &request.action)?;
+        self.changeable(&record, &action)?;
         Ok(Change {
             statement: self.change_of(&record, action),
-            signer: self.hosted_authority(&id, &request.action)?,
+            signer,
             record,
         })
+    }
+
+    /// The agency that somebody names who wants to change it.
+    fn named(&self, id: &AgencyId) -> Result<Arc<AgencyRecord>, Fault> {
+        let record = self.known.agency(id).map_err(index_fault)?;
+        record.ok_or_else(|| standing::unknown(self.replica.index(), id))
+    }
+
+    fn changeable(&self, record: &AgencyRecord, action: &Action) -> Result<(), Fault> {
+        standing::changeable(self.replica.index(), self.replica.log(), record, action)
     }
 
     fn change_of(&self, record: &AgencyRecord, action: Action) -> Statement {
@@ -231,8 +248,16 @@ impl Node {
     }
 }
 
+/// What the registry has seen and this node has not yet is in the way once only.
+fn made_anew(fault: Fault) -> Fault {
+    match fault.blame {
+        Blame::Stale => fault.advise("do the same again: it is made anew, after what is new"),
+        _ => fault,
+    }
+}
+
 /// Whether there is a recovery that the agency's own key can still cancel.
-fn contestable(record: &AgencyRecord, own: &PublicKey) -> Result<(), Fault> {
+fn contestable(record: &AgencyRecord, own: &PublicKey, above: &str) -> Result<(), Fault> {
     let id = &record.id;
     if record.recovery.is_some() {
         return Ok(());
@@ -240,16 +265,15 @@ fn contestable(record: &AgencyRecord, own: &PublicKey) -> Result<(), Fault> {
     if record.key == *own {
         let reason =
             format!("no recovery of the key of {id} is under way: there is nothing to contest");
-        return Err(Fault::new(Blame::Inconsistent, reason).advise(
-            "its key stays as it is; ‘jingwei doctor’ tells when its superior begins to replace it",
-        ));
+        return Err(Fault::new(Blame::Inconsistent, reason)
+            .advise("its key stays as it is; ‘jingwei doctor’ tells when a recovery is begun"));
     }
     let reason = format!(
         "the key of {id} in the registry is {} now, which this node has not: the delay of a recovery is over, and it can be contested no longer",
         record.key.id()
     );
     Err(Fault::new(Blame::Unauthorised, reason).advise(format!(
-        "if you did not ask for it, let the superior suspend {id}; a key of your own comes back by ‘jingwei recover --agency {id}’ with the node stopped, and the superior's word"
+        "if you did not ask for it, ask {above} to suspend {id}; a key of your own comes back by ‘jingwei recover --agency {id}’ with the node stopped, and by word of {above}"
     )))
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jingwei_proto::state::{AgencyRecord, Authority, Status, authority};
 use jingwei_registry::history::Stopped;
+use jingwei_registry::standing;
 
 use crate::node::Node;
 
@@ -32,7 +33,10 @@ impl Node {
                     "ask the keepers of the root keys, who let it go on with ‘jingwei-registry agency resume {id}’"
                 ),
             },
-            _ => "that is for good: its superior says who has its tasks".to_owned(),
+            _ => format!(
+                "that is for good: {} can say who has its tasks",
+                standing::above(self.replica.index(), id)
+            ),
         };
         Some(format!(
             "{id} is {stopped}; it takes no part, and other nodes refuse it: {advice}"

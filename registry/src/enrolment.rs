@@ -19,6 +19,7 @@ use crate::fault::{Blame, Fault};
 use crate::history;
 use crate::index::{Index, IndexError};
 use crate::log::LogReader;
+use crate::standing;
 
 /// What an agency says of itself when it asks to be enrolled.
 #[derive(Debug, Clone)]
@@ -146,18 +147,23 @@ impl Proposal {
         if history::statement(log, *first)?.proposal() == self.statement.proposal() {
             return Ok(Some(*first));
         }
-        let id = &self.id;
-        let reason =
-            format!("{id} is enrolled already (entry {first}), by another proposal than this one");
-        Err(Fault::new(Blame::Inconsistent, reason).advise(
-            "an id is given once: its superior can update it or recover its key; another agency needs another id",
-        ))
+        Err(enrolled_otherwise(index, &self.id, *first))
     }
 
     /// As [`explain`].
     pub fn explain(&self, by: &str) -> Vec<String> {
         explain(&self.id, &self.agency, by)
     }
+}
+
+/// An agency of this id was enrolled by the entry `first`, and as another one.
+pub fn enrolled_otherwise(index: &Index, id: &AgencyId, first: u64) -> Fault {
+    let reason =
+        format!("{id} is enrolled already (entry {first}), by another proposal than this one");
+    Fault::new(Blame::Inconsistent, reason).advise(format!(
+        "an id is given once: {} can update it or recover its key; another agency needs another id",
+        standing::above(index, id)
+    ))
 }
 
 /// Who is enrolled as what, from when it holds and what follows from it, line by line, for

@@ -8,8 +8,8 @@ use jingwei_proto::state::{AgencyRecord, Status};
 use jingwei_proto::statement::{Action, Predicate, Statement};
 
 use crate::fault::{Blame, Fault};
-use crate::index::Index;
-use crate::log::LogReader;
+use crate::index::{Index, IndexError};
+use crate::log::{LogReader, Stored};
 
 /// Changes of one agency that are looked through for the one that is sought: it is worth no more
 /// reading.
@@ -38,6 +38,57 @@ pub fn statement(log: &LogReader, index: u64) -> Result<Statement, Fault> {
     let envelope = envelope(log, index)?;
     Statement::parse(envelope.payload())
         .map_err(|error| Fault::new(Blame::Internal, error.to_string()))
+}
+
+/// The place of a statement of the root keys that is in the log, whoever signed it last; `None` if it
+/// is not there. `proposed` is in its proposed form.
+///
+/// # Errors
+/// If the index or the log cannot be read.
+pub fn entered(index: &Index, log: &LogReader, proposed: &Statement) -> Result<Option<u64>, Fault> {
+    let internal = |error: IndexError| Fault::new(Blame::Internal, error.to_string());
+    let sequence = proposed.head.sequence;
+    let places: Vec<u64> = match &proposed.head.agency {
+        None => {
+            let root = index.root_version(sequence).map_err(internal)?;
+            root.into_iter().map(|root| root.chain.index).collect()
+        }
+        Some(id) => match index.agency(id).map_err(internal)? {
+            // Not before the change of this number, since snapshots are changes too.
+            Some(record) => {
+                let before = usize::try_from(sequence - 1).unwrap_or(usize::MAX);
+                let changes = index.changes_of(&record).map_err(internal)?;
+                changes.into_iter().skip(before).collect()
+            }
+            None => Vec::new(),
+        },
+    };
+    for place in places {
+        if statement(log, place)?.proposal() == *proposed {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
+}
+
+/// Of what is committed to a log beyond what was `published`, the newest statement of the same root
+/// or agency, or this very one: its place, and whether it is that.
+pub fn committed_after(log: &Stored, published: u64, proposed: &Statement) -> Option<(u64, bool)> {
+    let committed = log.checkpoint().size;
+    if committed <= published {
+        return None;
+    }
+    let entries = log.entries(published..committed).ok()?;
+    let found = entries
+        .iter()
+        .zip(published..)
+        .filter_map(|(entry, place)| {
+            let envelope = Envelope::parse(entry.envelope.as_deref()?).ok()?;
+            let statement = Statement::parse(envelope.payload()).ok()?;
+            let same = statement.chain() == proposed.chain();
+            same.then(|| (place, statement.proposal() == *proposed))
+        });
+    found.max_by_key(|(place, itself)| (*itself, *place))
 }
 
 /// Why an agency takes no part: the statement that suspended or ended it.

@@ -57,6 +57,7 @@ pub mod settings;
 pub mod shell;
 pub mod snapshots;
 pub mod source;
+pub mod standing;
 pub mod submit;
 pub mod take_over;
 pub mod telemetry;

@@ -177,7 +177,7 @@ fn of_contest(record: Option<&AgencyRecord>) -> Told {
         Some(pending) => format!("the recovery to key {}", pending.key.id()),
     });
     let cancels = cancels.unwrap_or_else(|| "the recovery that is under way".to_owned());
-    let follows = "the key stays as it is; the superior may begin again";
+    let follows = "the key stays as it is; a recovery may be begun again";
     vec![
         ("cancels", cancels),
         ("from when", AT_ONCE.into()),

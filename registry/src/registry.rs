@@ -326,23 +326,28 @@ pub fn first_root(paths: &Paths) -> Result<(Digest, String), OpenError> {
     Ok((root.digest, root.origin))
 }
 
-/// The root document that is about this log as far as its own bytes tell without an index: the first
-/// one, or after a take-over the newest one.
-pub fn first_record(paths: &Paths) -> Result<RootRecord, OpenError> {
+/// Entries that are looked through at once for a root document: a bundle.
+const AT_ONCE: u64 = 256;
+
+/// The root document in force as far as the log's own bytes tell without an index: the newest one
+/// that is committed and about this log.
+pub fn newest_record(paths: &Paths) -> Result<RootRecord, OpenError> {
     let root = read_root(paths)?;
-    if root.record.registry.origin == root.origin {
-        return Ok(root.record);
-    }
     let log = Stored::open(paths.log_storage()?)?;
-    for index in (0..log.as_ref().map_or(0, |log| log.checkpoint().size)).rev() {
-        let entry = log.as_ref().map(|log| log.entries(index..index + 1));
-        let envelope = entry
-            .transpose()?
-            .and_then(|mut entry| entry.pop()?.envelope);
-        let record = envelope.and_then(|envelope| root_record(index, &envelope));
-        if let Some(record) = record.filter(|record| record.registry.origin == root.origin) {
-            return Ok(record);
+    let mut end = log.as_ref().map_or(0, |log| log.checkpoint().size);
+    while let Some(log) = &log
+        && end > 0
+    {
+        let from = (end - 1) / AT_ONCE * AT_ONCE;
+        let entries = log.entries(from..end)?;
+        for (n, entry) in entries.iter().enumerate().rev() {
+            let envelope = entry.envelope.as_deref();
+            let record = envelope.and_then(|envelope| root_record(from + n as u64, envelope));
+            if let Some(record) = record.filter(|record| record.registry.origin == root.origin) {
+                return Ok(record);
+            }
         }
+        end = from;
     }
     Err(OpenError::Unfinished {
         dir: paths.dir().display().to_string(),

@@ -4,12 +4,12 @@
 //! in the same words. The last word is the registry's, whose log may have grown meanwhile.
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::key::PublicKey;
-use jingwei_proto::state::ApplyError;
+use jingwei_proto::state::{ApplyError, KeyRecord, Purpose};
 
 use crate::fault::{Blame, Fault};
 use crate::index::{Batch, Index, IndexError};
 use crate::sequencer::{from_rejection, too_old};
+use crate::standing;
 
 fn internal(error: impl std::fmt::Display) -> Fault {
     Fault::new(Blame::Internal, error.to_string())
@@ -23,15 +23,28 @@ fn internal(error: impl std::fmt::Display) -> Fault {
 pub fn judge(index: &Index, envelope: &Envelope) -> Result<(), Fault> {
     let next = index.size().map_err(internal)?;
     let judged = Batch::new(index).admit(next, envelope, None);
-    judged.map(|_| ()).map_err(refused)
+    judged.map(|_| ()).map_err(|error| {
+        let fault = refused(error);
+        match fault.blame {
+            Blame::Unauthorised => fault.advise(advice(index, envelope)),
+            _ => fault,
+        }
+    })
 }
 
-/// The place of `envelope` in the log, if it was entered before, signed by `signer`.
-///
-/// # Errors
-/// If the index cannot be read.
-pub fn place(index: &Index, envelope: &Envelope, signer: &PublicKey) -> Result<Option<u64>, Fault> {
-    index.place(envelope, signer).map_err(internal)
+/// Whom to ask who may not do it: whoever is above an agency that has signed, and above root keys
+/// nobody.
+fn advice(index: &Index, envelope: &Envelope) -> String {
+    match index.key(envelope.key()) {
+        Ok(Some(KeyRecord {
+            purpose: Purpose::Agency(agency),
+            ..
+        })) => format!(
+            "ask {}, or sign with the right key",
+            standing::above(index, &agency)
+        ),
+        _ => "let whoever proposed it correct that, or sign with the right key".to_owned(),
+    }
 }
 
 /// What the rules refuse, as a fault.

@@ -258,7 +258,7 @@ fn not_a_member() -> Response {
         Blame::Unauthorised,
         "the connection's TLS key belongs to no member of this federation",
     )
-    .advise("list the key in a node statement of your agency, or ask your superior about your enrolment");
+    .advise("list the key in a node statement of your agency, and see with ‘jingwei doctor’ that it is enrolled");
     tonic::Status::from(fault).into_http()
 }
 

@@ -43,6 +43,7 @@ const CALLS: usize = 4;
 pub struct Submitter(Arc<Shared>);
 
 struct Shared {
+    address: String,
     client: RegistryClient<Link>,
     line: Mutex<Line>,
 }
@@ -71,6 +72,7 @@ impl Submitter {
     ) -> Result<Submitter, Fault> {
         let target = Target::new(address, [tls], identity, patience)?;
         Ok(Submitter(Arc::new(Shared {
+            address: address.to_owned(),
             client: RegistryClient::new(target.connect_lazy()?),
             line: Mutex::default(),
         })))
@@ -114,7 +116,7 @@ impl Submitter {
         match timeout(ANSWER, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Fault::new(Blame::Internal, "the submission was given up")),
-            Err(_) => Err(silent()),
+            Err(_) => Err(self.0.silent()),
         }
     }
 }
@@ -141,6 +143,16 @@ impl Shared {
         let taken: Vec<Letter> = line.letters.drain(..count).collect();
         line.carriers -= usize::from(taken.is_empty());
         taken
+    }
+
+    fn silent(&self) -> Fault {
+        let message = format!(
+            "the registry at {} has not said within {} s what became of the statement",
+            self.address,
+            ANSWER.as_secs()
+        );
+        Fault::new(Blame::Unavailable, message)
+            .advise("do the same again: the same statement is never entered twice")
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -192,7 +204,7 @@ async fn carry(shared: Arc<Shared>) {
         let outcomes = match request.scope(timeout(ANSWER, calling)).await {
             Ok(Ok(outcomes)) => outcomes,
             Ok(Err(fault)) => vec![Err(fault); replies.len()],
-            Err(_) => vec![Err(silent()); replies.len()],
+            Err(_) => vec![Err(shared.silent()); replies.len()],
         };
         for (reply, outcome) in replies.into_iter().zip(outcomes) {
             let _ = reply.send(outcome);
@@ -242,17 +254,6 @@ fn unanswered(status: &Status) -> Fault {
     })
 }
 
-fn silent() -> Fault {
-    Fault::new(
-        Blame::Unavailable,
-        format!(
-            "the registry has not said within {} s what became of the statement",
-            ANSWER.as_secs()
-        ),
-    )
-    .advise("do the same again: the same statement is never entered twice")
-}
-
 #[cfg(test)]
 mod tests {
     use jingwei_proto::key::SecretKey;
@@ -265,6 +266,7 @@ mod tests {
         let tls = KeyId(jingwei_proto::digest::Digest::of(b"a key"));
         let target = Target::new("127.0.0.1:1", [tls], None, Patience::default()).unwrap();
         Shared {
+            address: "127.0.0.1:1".to_owned(),
             client: RegistryClient::new(target.connect_lazy().unwrap()),
             line: Mutex::default(),
         }

@@ -54,7 +54,11 @@ impl View {
             ReplicaError::Source(error) => {
                 Fault::new(Blame::Unavailable, error.to_string()).advise(error.advice())
             }
-            ReplicaError::Misbehaviour(error) => Fault::new(Blame::Unverified, error.to_string()),
+            ReplicaError::Misbehaviour(error) => {
+                Fault::new(Blame::Unverified, format!("{registry}: {error}")).advise(
+                    "if another registry answers there, name the address of the one in --dir with --registry",
+                )
+            }
             error => failed(&error),
         })?;
         Ok(View { replica, _dir: dir })

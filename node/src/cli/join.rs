@@ -16,6 +16,7 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::replica::{Misbehaviour, Replica, ReplicaError};
 use jingwei_registry::shell;
 use jingwei_registry::source::{Source, SourceError};
+use jingwei_registry::standing;
 
 use super::{Place, runtime};
 use crate::agency::HostedAgency;
@@ -131,8 +132,9 @@ pub(super) fn propose_enrolment(
         say!("enrolled    {id}");
         if record.key != *agency.signing.public() {
             say!(
-                "problem     with the key {}, which this node has not: bring its keys here, or let its superior bring in new ones with ‘jingwei recover’; if {id} is not yours, choose another id",
-                record.key.id()
+                "problem     with the key {}, which this node has not: bring its keys here, or bring in a new one with ‘jingwei recover --agency {id}’ and by word of {}; if {id} is not yours, choose another id",
+                record.key.id(),
+                standing::above(replica.index(), id)
             );
         }
         return Ok(());

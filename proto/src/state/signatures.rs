@@ -112,12 +112,14 @@ impl<L: Lookup> Entry<'_, L> {
         let expected = current.map_or(1, |chain| chain.sequence + 1);
         let previous = current.map(|chain| chain.payload);
         if self.head.sequence != expected || self.head.previous != previous {
-            let reason = format!(
-                "{} continues at sequence {expected}{}, and this is sequence {}",
-                self.statement.chain(),
-                previous.map_or_else(String::new, |digest| format!(" after {digest}")),
-                self.head.sequence,
-            );
+            let (chain, sequence) = (self.statement.chain(), self.head.sequence);
+            let reason = match current {
+                Some(newest) => format!(
+                    "{chain} has changed since this was made: its newest statement is number {}, and this, number {sequence}, does not follow that",
+                    newest.sequence
+                ),
+                None => format!("{chain} has no statement yet, and this is number {sequence}"),
+            };
             return Err(reject(Blame::Stale, reason));
         }
         Ok(Chain {

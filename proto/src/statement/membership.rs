@@ -10,8 +10,8 @@ use crate::key::{KeyId, PublicKey};
 /// A week: long enough for an agency to notice that somebody else is recovering its key.
 pub const RECOVERY_DELAY: u64 = 7 * 24 * 3600;
 
-/// A year; a longer delay is a mistake.
-const LONGEST_DELAY: u64 = 366 * 24 * 3600;
+/// The longest delay, in seconds: a year. A longer one is a mistake.
+pub const LONGEST_DELAY: u64 = 366 * 24 * 3600;
 
 /// The document that starts a federation, and each later version of it (TUF 1.0 §5.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

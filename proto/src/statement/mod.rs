@@ -36,7 +36,8 @@ pub use exchange::{
     MAX_QUERY, Outcome, Receipt, Request, Seen, Used,
 };
 pub use membership::{
-    Continues, Node, RECOVERY_DELAY, RegistryKeys, Root, Witness, fingerprint, parse_fingerprint,
+    Continues, LONGEST_DELAY, Node, RECOVERY_DELAY, RegistryKeys, Root, Witness, fingerprint,
+    parse_fingerprint,
 };
 pub use snapshot::Snapshot;
 

@@ -16,6 +16,7 @@ use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::history::{self, Stopped};
 use jingwei_registry::lifecycle::{self, RecoveryProposal};
 use jingwei_registry::say;
+use jingwei_registry::standing;
 use jingwei_registry::view::View;
 
 use super::keepers::{Running, Signing, signed_by};
@@ -122,7 +123,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
             };
             let view = heir.change.running.view_to_enter()?;
             let record = member(&view, &heir.change.agency)?;
-            enrolled(&view, &heir.successor)?;
             propose(&heir.change, &view, &record, Action::Successor(successor))
         }
         What::Update(update) => {
@@ -198,6 +198,7 @@ fn propose(
     record: &AgencyRecord,
     action: Action,
 ) -> Result<(), Fault> {
+    standing::changeable(view.index(), view.log(), record, &action)?;
     let federation = view.root()?.federation;
     let statement = lifecycle::statement(&federation, record, action, clock::system()());
     enter(&change.running, &change.signing, view, record, &statement)
@@ -209,6 +210,8 @@ fn recover(arguments: &Recover) -> Result<(), Fault> {
     let proposal = RecoveryProposal::parse(&bytes)?;
     let view = arguments.running.view_to_enter()?;
     let record = member(&view, proposal.agency()?)?;
+    let action = Action::Recover(proposal.new.clone());
+    standing::changeable(view.index(), view.log(), &record, &action)?;
     let statement = proposal.statement(&record)?;
     enter(
         &arguments.running,
@@ -238,7 +241,8 @@ fn enter(
 
 /// An agency over which the root has authority.
 fn member(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
-    let record = enrolled(view, id)?;
+    let record = view.index().agency(id).map_err(failed)?;
+    let record = record.ok_or_else(|| standing::unknown(view.index(), id))?;
     match authority(view.index(), id).map_err(failed)? {
         Authority::Root => Ok(record),
         Authority::Agency(superior) => Err(Fault::new(
@@ -247,16 +251,6 @@ fn member(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
         )
         .advise("its node has the same commands: ‘jingwei --help’")),
     }
-}
-
-fn enrolled(view: &View, id: &AgencyId) -> Result<AgencyRecord, Fault> {
-    let record = view.index().agency(id).map_err(failed)?;
-    record.ok_or_else(|| {
-        Fault::new(
-            Blame::NotFound,
-            format!("there is no agency {id} in this federation"),
-        )
-    })
 }
 
 #[cfg(test)]

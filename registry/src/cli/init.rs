@@ -11,7 +11,7 @@ use jingwei_registry::found::{FoundError, Plan, found};
 use jingwei_registry::witness::client::parse_url;
 use jingwei_registry::{say, shell};
 
-use super::Place;
+use super::{Place, recovery_delay};
 
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 2, value_name = "K")]
     threshold: u64,
     /// Seconds before a superior's recovery of an agency's key takes effect
-    #[arg(long, default_value_t = RECOVERY_DELAY, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=31_622_400))]
+    #[arg(long, default_value_t = RECOVERY_DELAY, value_name = "SECONDS", value_parser = recovery_delay)]
     recovery_delay: u64,
     /// A witness's key, as ‘witness init’ prints it, and where checkpoints are submitted to it;
     /// once for each witness

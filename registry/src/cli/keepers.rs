@@ -9,7 +9,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::FederationId;
 use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
 use jingwei_proto::state::RootRecord;
-use jingwei_proto::statement::Predicate;
+use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_proto::words::root_keys;
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::command::{failed, wrong_use};
@@ -17,7 +17,7 @@ use jingwei_registry::confirm::confirm;
 use jingwei_registry::connect::Patience;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::keyfile::{self, KeyFileError};
-use jingwei_registry::log::Log;
+use jingwei_registry::log::{Log, Stored};
 use jingwei_registry::registry::Paths;
 use jingwei_registry::setting::HostPort;
 use jingwei_registry::submit::Submitter;
@@ -25,6 +25,7 @@ use jingwei_registry::view::View;
 use jingwei_registry::{history, rehearsal, say, shell};
 
 use super::Place;
+use super::follows::nothing_left;
 
 /// The running registry, by its directory.
 #[derive(clap::Args)]
@@ -82,7 +83,15 @@ impl Running {
     pub fn view(&self) -> Result<View, Fault> {
         let (paths, _) = self.place.read()?;
         let address = self.address()?;
-        runtime()?.block_on(View::of_registry(&paths, &address))
+        let view = runtime()?.block_on(View::of_registry(&paths, &address));
+        view.map_err(|mut fault| {
+            if let (Blame::Unavailable, Some(advice), None) =
+                (fault.blame, &mut fault.advice, &self.registry)
+            {
+                advice.push_str("; --registry HOST:PORT names another");
+            }
+            fault
+        })
     }
 
     /// The same, before something is entered.
@@ -126,12 +135,12 @@ impl Running {
             proposal.sign(key);
         }
         let envelope = proposal.finish(last);
-        if let Some(entry) = rehearsal::place(view.index(), &envelope, last.public())? {
-            say!("entered     already, log entry {entry}");
+        if let Some(said) = nothing_left(&proposal, view)? {
+            say!("{said}");
             return Ok(());
         }
+        self.not_waiting(proposal.statement(), view)?;
         let root = view.root()?;
-        follows(&proposal, &root)?;
         for key in keys {
             proposal.accepts(key.public(), &root.keys)?;
         }
@@ -140,9 +149,54 @@ impl Running {
             .map_err(|fault| fault.advise(asking.too_few))?;
         rehearsal::judge(view.index(), &envelope)?;
         confirm(asking.question, asking.yes)?;
-        let index = self.submit(&envelope, view)?;
+        let submitted = self.submit(&envelope, view);
+        let index =
+            submitted.map_err(|fault| self.unanswered(fault, proposal.statement(), view))?;
         say!("entered     log entry {index}");
         Ok(())
+    }
+
+    /// What is committed to the log and not shown to readers yet, of the same root or agency: its
+    /// place, and whether it is this very statement. As far as the directory says it.
+    fn waiting(&self, proposed: &Statement, view: &View) -> Option<(u64, bool)> {
+        if view.root().ok()?.quorum == 0 {
+            return None;
+        }
+        let (paths, _) = self.place.read().ok()?;
+        let log = Stored::open(paths.log_storage().ok()?).ok()??;
+        history::committed_after(&log, view.log().size(), proposed)
+    }
+
+    /// Refuses what is committed already, and what would have to follow something that readers are
+    /// not shown yet.
+    fn not_waiting(&self, proposed: &Statement, view: &View) -> Result<(), Fault> {
+        let (reason, advice) = match self.waiting(proposed, view) {
+            None => return Ok(()),
+            Some((entry, true)) => (
+                format!("this is log entry {entry} already, and waits for the quorum"),
+                WAITS,
+            ),
+            Some((entry, false)) => (
+                format!(
+                    "nothing was entered: another change of {} is log entry {entry}, and waits for the quorum",
+                    about(proposed)
+                ),
+                "do the same again when nothing waits: see ‘jingwei-registry status’",
+            ),
+        };
+        Err(Fault::new(Blame::Unavailable, reason).advise(advice))
+    }
+
+    /// Where a statement was committed all the same, there is nothing left to do but to wait.
+    fn unanswered(&self, fault: Fault, proposed: &Statement, view: &View) -> Fault {
+        match self.waiting(proposed, view) {
+            Some((_, true)) => Fault {
+                advice: Some(WAITS.to_owned()),
+                retry_after: None,
+                ..fault
+            },
+            _ => fault,
+        }
     }
 
     fn submit(&self, envelope: &Envelope, view: &View) -> Result<u64, Fault> {
@@ -203,6 +257,15 @@ impl Running {
     }
 }
 
+/// What to do about a statement that is committed and not shown to readers yet.
+const WAITS: &str = "nothing more is to be signed or submitted: it holds when enough witnesses have signed; ‘jingwei-registry status’ says what waits, and the registry's own log which witnesses do not answer";
+
+/// The root, or the agency that a statement is about.
+fn about(statement: &Statement) -> String {
+    let agency = statement.head.agency.as_ref();
+    agency.map_or_else(|| "the root".to_owned(), ToString::to_string)
+}
+
 /// What to do where a command was given too few root keys.
 pub const TOO_FEW_NAMED: &str = "name more of them with --root-key; or write a proposal with --out, and let each keeper sign it with ‘jingwei-registry root sign’";
 
@@ -214,31 +277,6 @@ pub fn signed_by(root: &RootRecord) -> String {
 /// So many of the root keys.
 pub fn some_of(threshold: u64, keys: &[PublicKey]) -> String {
     format!("{threshold} of {}", root_keys(keys.len() as u64))
-}
-
-/// A next root document is about this registry's log, and follows the one in force.
-fn follows(proposal: &Proposal, in_force: &RootRecord) -> Result<(), Fault> {
-    let statement = proposal.statement();
-    let followed = statement.head.previous == Some(in_force.chain.payload);
-    let Predicate::Root(next) = &statement.predicate else {
-        return Ok(());
-    };
-    if next.registry.origin != in_force.registry.origin {
-        let reason = "the root names another log than the one that this registry keeps";
-        return Err(Fault::new(Blame::Inconsistent, reason).advise(
-            "a registry is taken over with ‘jingwei-registry take-over --proposal FILE’, which enters the root in the new log",
-        ));
-    }
-    if followed {
-        return Ok(());
-    }
-    let reason = format!(
-        "the root has changed since this was proposed: version {} is in force",
-        in_force.chain.sequence
-    );
-    Err(Fault::new(Blame::Stale, reason).advise(
-        "propose it anew with ‘jingwei-registry root propose’, and let the keepers sign that",
-    ))
 }
 
 /// A root key.

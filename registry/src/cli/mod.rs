@@ -3,6 +3,7 @@
 mod agency;
 mod changes;
 mod enrol;
+mod follows;
 mod init;
 mod keepers;
 mod policy;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jingwei_proto::statement::{LONGEST_DELAY, RECOVERY_DELAY};
 use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::config::Config;
 use jingwei_registry::fault::Fault;
@@ -76,6 +78,17 @@ impl Place {
     }
 }
 
+/// Seconds before a superior's recovery of an agency's key takes effect.
+fn recovery_delay(text: &str) -> Result<u64, String> {
+    let seconds: Option<u64> = text.parse().ok();
+    let seconds = seconds.filter(|seconds| *seconds <= LONGEST_DELAY);
+    seconds.ok_or_else(|| {
+        format!(
+            "expected a whole number of seconds, such as {RECOVERY_DELAY} for a week; {LONGEST_DELAY}, a year, is the most"
+        )
+    })
+}
+
 /// Runs a command and says with which code to exit.
 pub fn run(command: Command) -> ExitCode {
     jingwei_registry::command::end(match command.what {
@@ -89,4 +102,19 @@ pub fn run(command: Command) -> ExitCode {
         What::Status(arguments) => status::run(&arguments),
         What::Witness(arguments) => witness::run(&arguments),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_a_number_of_seconds() {
+        assert_eq!(recovery_delay("0"), Ok(0));
+        assert_eq!(recovery_delay("31622400"), Ok(LONGEST_DELAY));
+        for bad in ["31622401", "7d", "-1", "1.5", ""] {
+            let error = recovery_delay(bad).unwrap_err();
+            assert!(error.contains("seconds, such as 604800"), "{bad}: {error}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use jingwei_proto::policy::Policy;
 use jingwei_proto::state::RootRecord;
 use jingwei_registry::command::failed;
 use jingwei_registry::fault::{Blame, Fault};
-use jingwei_registry::registry::first_record;
+use jingwei_registry::registry::newest_record;
 
 use super::keepers::Running;
 use super::status::NO_WITNESS;
@@ -20,18 +20,26 @@ Example:
 The text is a C2SP tlog-policy: it names the log's key, its witnesses' keys and the quorum. Witnesses
 read from it which log to co-sign, and any tool that knows the format verifies the log's checkpoints
 by it. Where no witness is asked for, the registry's own cosigner stands in its place. It is made from
-the root in force; while the registry is not running, from the first one, and says so.")]
+the root in force; while the registry is not running, from the newest one in its directory, and says
+so.")]
 pub struct Arguments {
     #[command(flatten)]
     running: Running,
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
-    let (root, reached) = root(&arguments.running)?;
+    let (root, unreached) = root(&arguments.running)?;
     let policy = Policy::of_log(&CheckpointKeys::of_root(&root)).map_err(failed)?;
     let mut head = format!("# root document {}\n", root.chain.sequence);
-    if !reached {
-        head += "# the registry was not reached: this is the first root, perhaps not the one in force\n";
+    if let Some(fault) = unreached {
+        head += "# the registry was not reached: this is the newest root in its directory\n";
+        // Whoever writes the text to a file sees this too.
+        eprintln!(
+            "{}: this policy is of root document {}, the newest in {}",
+            fault.message,
+            root.chain.sequence,
+            arguments.running.place.dir.display()
+        );
     }
     if root.quorum == 0 {
         head += &format!("# witnesses: {NO_WITNESS}\n");
@@ -42,14 +50,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The root in force, and true; before its witnesses co-sign it for the first time, a log cannot
-/// be read over the network, and it is the first root, and false.
-fn root(running: &Running) -> Result<(RootRecord, bool), Fault> {
+/// The root in force; where the registry cannot be read over the network, as before its witnesses
+/// co-sign its log for the first time, the newest one in its directory, and why.
+fn root(running: &Running) -> Result<(RootRecord, Option<Fault>), Fault> {
     match running.view() {
-        Ok(view) => Ok((view.root()?, true)),
+        Ok(view) => Ok((view.root()?, None)),
         Err(fault) if fault.blame == Blame::Unavailable => {
             let (paths, _) = running.place.read()?;
-            Ok((first_record(&paths).map_err(failed)?, false))
+            Ok((newest_record(&paths).map_err(failed)?, Some(fault)))
         }
         Err(fault) => Err(fault),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use jingwei_proto::key::{PublicKey, Signer};
 use jingwei_proto::note::{Algorithm, NoteKey};
-use jingwei_proto::state::RootRecord;
+use jingwei_proto::state::{RULES, RootRecord};
 use jingwei_proto::statement::{
     Agency, Head, Predicate, RegistryKeys, Root, Statement, Witness, fingerprint,
 };
@@ -19,8 +19,8 @@ use jingwei_registry::keyfile::{self, TlsIdentity};
 use jingwei_registry::registry::Paths;
 use jingwei_registry::{lifecycle, say};
 
-use super::changes;
 use super::keepers::{Asking, Running, Signing, load, read, say_next, some_of, write};
+use super::{changes, recovery_delay};
 
 const PROPOSE: &str = "\
 Examples:
@@ -94,10 +94,10 @@ struct Propose {
     #[arg(long, value_name = "N")]
     quorum: Option<u64>,
     /// The rules from now on
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = known_rules)]
     rules: Option<u64>,
     /// Seconds before a superior's recovery of an agency's key takes effect
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = recovery_delay)]
     recovery_delay: Option<u64>,
 }
 
@@ -153,6 +153,17 @@ fn witness(text: &str) -> Result<Witness, String> {
     Ok(Witness {
         name: name.to_owned(),
         key: key.parse().map_err(|error| format!("{error}"))?,
+    })
+}
+
+/// Rules that this program can follow: by others it could not tell what it proposes.
+fn known_rules(text: &str) -> Result<u64, String> {
+    let rules: Option<u64> = text.parse().ok();
+    let rules = rules.filter(|rules| (1..=RULES).contains(rules));
+    rules.ok_or_else(|| {
+        format!(
+            "this program knows rules up to {RULES}: a newer jingwei-registry proposes newer ones"
+        )
     })
 }
 
@@ -394,13 +405,14 @@ fn show_changes(before: Option<&Root>, next: &Root) {
 
 fn sign(arguments: &Sign) -> Result<(), Fault> {
     let mut proposal = read(&arguments.proposal)?;
-    show_proposal(&proposal, proposal.before())?;
     let key = load(&arguments.root_key)?;
     let id = key.public().id();
+    // Whose signature would count for nothing need not read what it would be under.
     if let Some(before) = proposal.before() {
         let accepted = proposal.accepts(key.public(), &before.keys);
         accepted.map_err(|fault| fault.advise(OTHER_ROOT))?;
     }
+    show_proposal(&proposal, proposal.before())?;
     if proposal.signers().any(|signer| signer == id) {
         say!("{id} has signed it already");
         say_next(&arguments.proposal, &proposal);

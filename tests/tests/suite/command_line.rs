@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jingwei_tests::node::PLACES;
-use jingwei_tests::programs::{Ran, run_in};
+use jingwei_tests::programs::{Ran, free_address, run_in};
 use jingwei_tests::{Federation, Node};
 
 use crate::pair::Pair;
@@ -187,6 +187,55 @@ fn the_next_step_is_named() {
         ])
         .ok();
     node.run(&["doctor", "--wait", "60"]).ok();
+}
+
+/// Who names a wrong address is told which, and how to name another.
+#[test]
+fn a_registry_that_is_not_there_is_named() {
+    let (federation, other) = (Federation::start(), Federation::start());
+    let registry = &federation.registry;
+    let dir = registry.dir.display().to_string();
+    let status = |address: &str| {
+        let status = ["status", "--dir", &dir, "--registry", address];
+        registry.run(&status)
+    };
+    let nobody = free_address().to_string();
+    status(&nobody)
+        .expect_code(1)
+        .complains(&[&nobody, "see that the registry runs"]);
+    let elsewhere = other.registry.address.to_string();
+    status(&elsewhere)
+        .expect_code(3)
+        .complains(&[&elsewhere, "another registry", "--registry"]);
+    std::fs::write(
+        registry.dir.join("registry.toml"),
+        format!("listen = \"{nobody}\"\n"),
+    )
+    .unwrap();
+    registry
+        .run(&["status", "--dir", &dir])
+        .expect_code(1)
+        .complains(&[&nobody, "--registry HOST:PORT names another"]);
+}
+
+/// What no root can have is refused where it is typed, with what it looks like.
+#[test]
+fn what_a_root_cannot_have_is_not_proposed() {
+    let dir = tempfile::tempdir().unwrap();
+    let propose = |option: &str, value: &str| {
+        let propose = ["root", "propose", "--dir", "registry", option, value];
+        run_in(dir.path(), "jingwei-registry", propose).expect_code(2)
+    };
+    propose("--rules", "7").complains(&["this program knows rules up to 1"]);
+    let init = ["init", "--dir", "new", "--name", "a", "--recovery-delay"];
+    let init = [&init[..], &["7d"]].concat();
+    for ran in [
+        propose("--recovery-delay", "7d"),
+        run_in(dir.path(), "jingwei-registry", init).expect_code(2),
+    ] {
+        ran.complains(&["whole number of seconds, such as 604800 for a week"]);
+    }
+    assert!(!dir.path().join("new").exists());
 }
 
 #[test]

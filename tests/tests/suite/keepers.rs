@@ -157,11 +157,11 @@ fn keepers_recover_the_key_of_a_national_agency() {
 fn keepers_end_a_national_agency_and_name_its_successor() {
     let Pair { a, b, federation } = Pair::with_places();
     let keepers = Keepers(&federation.registry);
-    let nobody = ["agency", "successor", "aa", "nobody"];
+    let nobody = ["agency", "successor", "aa", "ab"];
     keepers
         .signed(&nobody, &[1, 2])
         .expect_code(2)
-        .complains(&["no agency nobody"]);
+        .complains(&["no agency ab", "the nearest: aa, bb"]);
     keepers
         .decide(&["agency", "successor", "aa", "bb"])
         .prints(&["bb is the superior of the agencies below it"]);
@@ -171,10 +171,25 @@ fn keepers_end_a_national_agency_and_name_its_successor() {
     keepers.decide(&["agency", "revoke", "bb"]);
     federation.settle(&[&a, &b]);
     assert_ne!(publish(&b, "bb", "afterwards").code, 0);
-    for agency in ["aa", "bb"] {
-        let resume = ["agency", "resume", agency];
-        assert_ne!(keepers.signed(&resume, &[1, 2]).code, 0);
+    // Above a national agency are the keepers.
+    b.run(&["doctor"])
+        .expect_code(1)
+        .prints(&["that is for good: the keepers of the root keys can say who has its tasks"]);
+    let refused = |change: &[&str], says: &[&str]| {
+        let change = [&["agency"][..], change].concat();
+        let ran = keepers.run(&change).expect_code(4).complains(says);
+        assert!(!ran.stderr.contains("--yes"), "{ran}");
+    };
+    let ended = ["aa was ended for good", "and bb is its successor"];
+    for change in [&["resume", "aa"][..], &["successor", "aa", "bb"]] {
+        refused(change, &ended);
     }
+    refused(
+        &["suspend", "bb"],
+        &["bb was ended for good", "‘successor’"],
+    );
+    let heir = ["successor", "bb", "aa"];
+    refused(&heir, &["aa is revoked", "cannot be a successor"]);
 }
 
 #[test]
@@ -191,7 +206,8 @@ fn a_revoked_agency_is_ended_and_what_it_signed_stays_valid() {
     assert_ne!(family.publish("afterwards").code, 0);
     unanswered(&family.top, ASK, "‘merged’; it takes no part");
     verify(&family, &saved).ok();
-    assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
+    let resume = family.top.run(&["resume", "aa.x"]).expect_code(4);
+    resume.complains(&["aa.x was ended for good", "‘merged’"]);
 }
 
 #[test]
@@ -366,7 +382,9 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
     }
     let sign = ["root", "sign", path(&file), "--root-key", path(&foreign)];
     let ran = registry.run(&sign).expect_code(4);
-    ran.complains(&["no root key, in force or proposed"]);
+    let ran = ran.complains(&["no root key, in force or proposed"]);
+    // Before it has been shown what it would sign.
+    assert!(ran.stdout.is_empty(), "{ran}");
     // What is of another federation is not even shown.
     let theirs = dir.join("theirs.root");
     let out = [&propose[..], &["--out", path(&theirs)]].concat();
@@ -386,7 +404,7 @@ fn what_can_be_checked_is_checked_before_anybody_is_asked() {
         .complains(&[&of, &keeps]);
     assert!(ran.stdout.is_empty(), "{ran}");
     for (command, code, says) in [
-        (&["successor", "aa.x", "nobody"][..], 1, "nobody"),
+        (&["successor", "aa.x", "nobody"][..], 2, "nobody"),
         (&["enrol", path(&strange)], 1, "federation"),
     ] {
         let ran = family.top.run(command).expect_code(code);
@@ -445,7 +463,7 @@ fn an_agency_is_enrolled_once_and_told_where_it_stands() {
     refused.complains(&[
         "enrolled already (entry 1)",
         "another proposal",
-        "given once",
+        "given once: the keepers of the root keys can update it",
     ]);
     // By a file that goes from one keeper to the next.
     let second = federation.joined("second", &["bb"]).proposal("bb");
@@ -517,6 +535,9 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
     assert!(!proposed.stdout.contains("removed "), "{proposed}");
     let early = federation.dir.path().join("early.root");
     std::fs::copy(&file, &early).unwrap();
+    let other = federation.dir.path().join("other.root");
+    let propose = ["root", "propose", "--threshold", "1", "--out"];
+    keepers.run(&[&propose[..], &[path(&other)]].concat()).ok();
     federation.registry.stop();
     let registry = &federation.registry;
     let (one, two) = (Keepers(registry).key(1), Keepers(registry).key(2));
@@ -543,23 +564,61 @@ fn a_keeper_who_is_offline_sees_what_would_change() {
         path(&two),
     ];
     keepers.run(&submit).ok().prints(&words);
-    // It is in force now: the same again changes nothing, and what was proposed before is late.
+    // It is in force now: the same again changes nothing, with whichever signatures, and another one
+    // that was proposed before is late.
     keepers
         .run(&submit)
         .ok()
         .prints(&["nothing changes against version 2", "entered     already"]);
-    let late = [
-        "root",
-        "submit",
-        path(&early),
-        "--yes",
-        "--root-key",
-        path(&two),
-    ];
-    keepers
-        .run(&late)
+    let submit = |file: &Path| keepers.signed(&["root", "submit", path(file)], &[3]);
+    submit(&early).ok().prints(&["entered     already"]);
+    submit(&other)
         .expect_code(1)
         .complains(&["version 2 is in force", "propose it anew"]);
+}
+
+/// What was proposed before the agency changed is done already, or has to be proposed anew.
+#[test]
+fn a_proposal_that_comes_late_is_told_what_became_of_it() {
+    let federation = Federation::start();
+    let keepers = Keepers(&federation.registry);
+    let propose = |arguments: &[&str], name: &str| {
+        let file = federation.dir.path().join(name);
+        let out = [arguments, &["--out", path(&file)][..]].concat();
+        keepers.run(&out).ok();
+        let key = keepers.key(1);
+        federation.registry.run(&root_sign(&file, &key)).ok();
+        file
+    };
+    let submit = |file: &Path| keepers.signed(&["root", "submit", path(file)], &[2]);
+    let node = federation.joined("node", &["aa"]);
+    let enrol = propose(&["enrol", path(&node.proposal("aa"))], "enrol");
+    let other = federation.joined("other", &["aa"]);
+    let another = propose(&["enrol", path(&other.proposal("aa"))], "another");
+    submit(&enrol).ok().prints(&["log entry 1"]);
+    let suspend = propose(&["agency", "suspend", "aa"], "suspend");
+    let rename = propose(&["agency", "update", "aa", "--name", "New"], "rename");
+    let audit = ["agency", "suspend", "aa", "--reason", "an audit"];
+    keepers
+        .signed(&audit, &[1, 3])
+        .ok()
+        .prints(&["log entry 2"]);
+    let size = keepers.size();
+    submit(&enrol)
+        .ok()
+        .prints(&["entered     already, log entry 1"]);
+    submit(&suspend)
+        .ok()
+        .prints(&["aa is suspended since log entry 2: ‘an audit’: nothing to do"]);
+    let late = submit(&rename).expect_code(1).complains(&[
+        "aa has changed since this was proposed, by log entry 2",
+        "propose it anew with ‘jingwei-registry agency update aa ",
+    ]);
+    assert!(!late.stderr.contains("sequence"), "{late}");
+    submit(&another)
+        .expect_code(1)
+        .complains(&["enrolled already (entry 1)", "by another proposal"]);
+    assert_eq!(keepers.size(), size);
 }
 
 #[track_caller]

@@ -28,10 +28,18 @@ fn a_new_log_key_needs_a_new_policy_at_the_witnesses() {
     let policy = policy.prints(&["# root document 2"]).stdout;
     let suspend = || keepers.signed(&["agency", "suspend", "aa"], &[1, 2]);
     suspend().expect_code(1).complains(&["quorum"]);
-    std::fs::write(&all.policy, policy).unwrap();
+    std::fs::write(&all.policy, &policy).unwrap();
     all.witnesses[0].kill9();
     all.witnesses[0].start(&all.policy);
     eventually("the log goes on", || suspend().code == 0);
+    // The same policy is had from the directory while the registry is away, and that is said.
+    all.registry.stop();
+    let away = Keepers(&all.registry).run(&["policy"]).ok();
+    let away = away
+        .prints(&["# root document 2", "# the registry was not reached"])
+        .complains(&["cannot be read", "root document 2, the newest in "]);
+    let (_, rules) = policy.split_once('\n').unwrap();
+    assert!(away.stdout.ends_with(rules), "{away}");
 }
 
 /// What is published is not what is so while a change of it is committed.
@@ -55,6 +63,34 @@ fn nothing_is_said_to_be_done_while_a_change_waits_for_the_quorum() {
         keepers.signed(&resume, &[1, 2]).code == 0
     });
     keepers.run(&resume).ok().prints(&[": nothing to do"]);
+}
+
+/// What is committed is not called lost when it is submitted once more.
+#[test]
+fn a_change_that_waits_for_the_quorum_is_said_to_wait() {
+    let mut all = Witnessed::found(1, 1, &[]);
+    all.start();
+    let keepers = Keepers(&all.registry);
+    let file = all.dir.path().join("suspend.proposal");
+    let propose = ["agency", "suspend", "aa", "--out", path(&file)];
+    keepers.run(&propose).ok();
+    let key = keepers.key(1);
+    all.registry.run(&root_sign(&file, &key)).ok();
+    all.witnesses[0].kill9();
+    let submit = || keepers.signed(&["root", "submit", path(&file)], &[2]);
+    let waits = "nothing more is to be signed or submitted";
+    for says in ["the statement is entry 2", "this is log entry 2 already"] {
+        let ran = submit().expect_code(1).complains(&[says, waits]);
+        assert!(!ran.stderr.contains("nothing was entered"), "{ran}");
+    }
+    let another = ["agency", "update", "aa", "--name", "New"];
+    keepers
+        .signed(&another, &[1, 2])
+        .expect_code(1)
+        .complains(&["nothing was entered: another change of aa is log entry 2"]);
+    all.witnesses[0].start(&all.policy);
+    eventually("the change is published", || submit().code == 0);
+    submit().ok().prints(&["entered     already, log entry 2"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use jingwei_proto::key::SecretKey;
-use jingwei_proto::statement::RECOVERY_DELAY;
+use jingwei_proto::statement::{Predicate, RECOVERY_DELAY};
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::fault::Blame;
 use jingwei_registry::keyfile;
@@ -359,10 +359,19 @@ fn an_ended_agency_is_ended_for_good_and_names_its_successor() {
         .run(&["describe", "aa.x/places"])
         .ok()
         .prints(&["The New Name"]);
-    family
-        .top
-        .run(&["successor", "aa.x", "nobody", "--yes"])
-        .expect_code(1);
+    let refused = |change: &[&str], code: i32, says: &[&str]| {
+        let ran = family.top.run(change).expect_code(code).complains(says);
+        // Before anybody is asked.
+        assert!(!ran.stderr.contains("--yes"), "{ran}");
+    };
+    let near = ["there is no agency aa.y", "the nearest: aa.x"];
+    refused(&["successor", "aa.x", "aa.y"], 2, &near);
+    refused(&["resume", "aa.y"], 2, &near);
+    let own = "cannot be its own successor";
+    refused(&["successor", "aa.x", "aa.x"], 4, &[own]);
+    let beyond = ["does not lie within", "ask the keepers of the root keys"];
+    let moved = ["update", "aa.x", "--territory", "test@1:Z"];
+    refused(&moved, 4, &beyond);
     family
         .top
         .run(&["successor", "aa.x", "aa", "--yes"])
@@ -376,8 +385,19 @@ fn an_ended_agency_is_ended_for_good_and_names_its_successor() {
     );
     assert_ne!(family.publish("afterwards").code, 0);
     verify(&family, &saved).ok();
-    assert_ne!(family.top.run(&["resume", "aa.x", "--yes"]).code, 0);
-    assert_ne!(family.top.run(&["revoke", "aa.x", "--yes"]).code, 0);
+    let ended = [
+        "aa.x was ended for good (revoked since log entry ",
+        "and aa is its successor",
+    ];
+    for change in [
+        &["resume", "aa.x"][..],
+        &["suspend", "aa.x"],
+        &["revoke", "aa.x"],
+        &["update", "aa.x", "--name", "Another"],
+        &["successor", "aa.x", "aa"],
+    ] {
+        refused(change, 4, &ended);
+    }
 }
 
 #[test]
@@ -529,14 +549,21 @@ fn software_too_old_for_the_rules_stops_there_and_says_so() {
         path(&dir),
         "--registry",
         &address,
-        "--rules",
-        "99",
+        "--threshold",
+        "1",
         "--out",
         path(&file),
     ];
-    registry.run(&propose).ok().prints(&["rules       99"]);
+    registry.run(&propose).ok();
     let bytes = std::fs::read(&file).expect("a proposal");
-    let mut proposal = Proposal::parse(&bytes).expect("a proposal");
+    let proposed = Proposal::parse(&bytes).expect("a proposal");
+    let mut statement = proposed.statement().clone();
+    let Predicate::Root(next) = &mut statement.predicate else {
+        panic!("a root is proposed");
+    };
+    // Only a newer program proposes them.
+    (next.threshold, next.rules) = (2, 99);
+    let mut proposal = Proposal::new(&statement);
     let keys = [1, 2].map(|n| keyfile::load(&dir.join(format!("root-keys/{n}.pem"))).unwrap());
     // This registry does not enter what it could not follow, whoever signed it.
     let submit = |envelope| runtime().block_on(registry.submitter().submit(&envelope));
