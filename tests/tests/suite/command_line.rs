@@ -292,6 +292,12 @@ fn units_are_those_of_ucum_and_dates_are_explained() {
     publish("Cel", "01/02/2024")
         .expect_code(1)
         .complains(&["line 2", "‘day’", "YYYY-MM-DD"]);
+    publish("Cel", "1998-13-01").expect_code(1).complains(&[
+        "line 2",
+        "‘day’",
+        "month is 13",
+        "YYYY-MM-DD",
+    ]);
 }
 
 #[test]
