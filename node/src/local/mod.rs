@@ -271,7 +271,15 @@ impl Node {
             agency: agency.id().clone(),
             name,
         };
+        let text = String::from_utf8_lossy(&json::canonical(schema.json())).into_owned();
         let current = self.replica.index().schema(&id).map_err(index_fault)?;
+        if let Some(record) = current.as_ref().filter(|now| now.schema.schema == text) {
+            return Ok(EnterSchemaResponse {
+                version: record.chain.sequence,
+                index: record.chain.index,
+                existed: true,
+            });
+        }
         let sequence = current
             .as_ref()
             .map_or(1, |record| record.chain.sequence + 1);
@@ -285,13 +293,14 @@ impl Node {
             },
             predicate: Predicate::Schema(Schema {
                 name: id.name,
-                schema: String::from_utf8_lossy(&json::canonical(schema.json())).into_owned(),
+                schema: text,
             }),
         };
         let index = self.enter(&statement.sign(&agency.signing)).await?;
         Ok(EnterSchemaResponse {
             version: sequence,
             index,
+            existed: false,
         })
     }
 }

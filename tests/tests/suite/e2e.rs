@@ -422,7 +422,13 @@ fn a_standard_is_entered_by_whom_the_root_allows_and_used_by_name() {
     let schema = schema.display().to_string();
     let enter = ["schema", &schema, "--as", "places"];
     office.run(&enter).expect_code(4).complains(&["standards"]);
-    standards.run(&enter).ok();
+    let first = standards.run(&enter).ok();
+    first.clone().prints(&["entered     places version 1"]);
+    let again = standards.run(&enter).ok();
+    again
+        .clone()
+        .prints(&["unchanged   places version 1: nothing to do"]);
+    assert_eq!(again.field("log entry"), first.field("log entry"));
     federation.settle(&[&office]);
     let named = std::path::Path::new("std-office/places");
     office.publish(&file, "bb", "places", named, "public").ok();
