@@ -16,7 +16,7 @@ use jingwei_schemas::TableSchema;
 use crate::exchange::ask::{Question, ThroughExchange};
 use crate::node::{Node, index_fault};
 use crate::publish::Record;
-use crate::query::error::QueryError;
+use crate::query::error::{QueryError, THIS_NODE};
 use crate::query::guard::GuardedTable;
 use crate::query::permit::Permit;
 use crate::query::remote::RemoteTable;
@@ -326,7 +326,7 @@ impl Tables {
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
         let owner = self.0.agency.id();
         let here = |reason: String| QueryError::Incomplete {
-            agency: owner.to_string(),
+            agency: THIS_NODE.to_owned(),
             reason,
         };
         let files = self
@@ -457,5 +457,19 @@ impl Resolver for Tables {
             .datasets_of(&agency)
             .map(|id| id.name.to_string())
             .collect()
+    }
+
+    fn newest(&self, agency: &str, table: &str) -> Option<u64> {
+        let (agency, name) = (agency.parse().ok()?, table.parse().ok()?);
+        let dataset = DatasetId { agency, name };
+        let node = &self.0.node;
+        let known = node.known.newest(&dataset).ok().flatten();
+        let own = || {
+            let own = dataset.agency == *self.0.agency.id();
+            node.withheld(&dataset, None).filter(|_| own)
+        };
+        known
+            .map(|chain| chain.sequence)
+            .or_else(|| own().map(|(version, _)| version))
     }
 }
