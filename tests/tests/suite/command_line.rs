@@ -229,6 +229,20 @@ fn what_is_not_there_is_told_with_what_is() {
         describe(whole, &["the nearest: ", "aa/places"]);
     }
     describe("nothing_like_it", &["‘jingwei find’"]);
+    describe(
+        "zb/places",
+        &[
+            "there is no agency zb in this federation",
+            "the nearest agencies: bb; datasets: the nearest: ",
+            "aa/places",
+        ],
+    );
+    let found = |word: &str| pair.b.run(&["find", word]).ok();
+    found("zb").prints(&["nothing found; the nearest: bb; ‘jingwei find’"]);
+    found("plases").prints(&["nothing found; the nearest: aa/places"]);
+    found("nothing_like_it").prints(&["nothing found; ‘jingwei find’"]);
+    let suspended = pair.b.run(&["suspend", "zb", "--yes"]).expect_code(2);
+    suspended.complains(&["there is no agency zb", "the nearest agencies: bb"]);
     let newest = "its newest version is aa/places@2; ‘jingwei describe aa/places’";
     describe("aa/places@9", &["there is no aa/places@9", newest]);
     describe("bb/open@2", &["its only version is bb/open@1"]);
