@@ -1,6 +1,8 @@
 //! `jingwei doctor`
 
 use jingwei_registry::say;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jingwei_proto::time::Time;
@@ -9,6 +11,7 @@ use jingwei_proto::words::{counted, entries};
 use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::keyfile::KeyFileError;
 use jingwei_registry::replica::{Alarm, SHORT_TAKE_OVER, alarms_in};
 use jingwei_registry::shell;
 use jingwei_registry::source::Source;
@@ -58,7 +61,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     begun(&arguments.place)?;
     Config::read(&home.settings(), environment()).map_err(wrong_use)?;
     say!("settings    in order");
-    let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
+    let looked = runtime()?.block_on(wait(arguments));
+    let (status, mut problems) = looked.inspect_err(|_| {
+        // A node does not start with a key that others can read, and cannot say so itself.
+        for problem in check_keys(&home) {
+            say!("problem     {problem}");
+        }
+    })?;
     print(&status);
     problems.extend(compare(&arguments.place, &status));
     problems.extend(check_files(&home));
@@ -251,11 +260,7 @@ async fn registry_size(address: &str) -> Result<u64, String> {
 
 /// Keys, data files and journals, as they stand in the node's directory.
 fn check_files(home: &Home) -> Vec<String> {
-    let mut problems = Vec::new();
-    match HostedAgency::load_all(home) {
-        Ok(agencies) => say!("keys        private; agencies hosted: {}", agencies.len()),
-        Err(error) => problems.push(error.to_string()),
-    }
+    let mut problems = check_keys(home);
     match check_data(home) {
         Ok(files) => say!("data        every file has the digest that is its name; files: {files}"),
         Err(found) => problems.extend(found),
@@ -265,6 +270,49 @@ fn check_files(home: &Home) -> Vec<String> {
         Err(found) => problems.extend(found),
     }
     problems
+}
+
+/// The keys, which stand in the node's directory whether it runs or not.
+fn check_keys(home: &Home) -> Vec<String> {
+    let mut problems = exposed(home);
+    match HostedAgency::load_all(home) {
+        Ok(agencies) if problems.is_empty() => {
+            say!("keys        private; agencies hosted: {}", agencies.len());
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let told = error.to_string();
+            if !problems.contains(&told) {
+                problems.push(told);
+            }
+        }
+    }
+    problems
+}
+
+/// The key files that others than their owner can read, each with the remedy.
+fn exposed(home: &Home) -> Vec<String> {
+    let dirs = list(&home.agencies()).into_iter().chain([home.keys()]);
+    let mut paths: Vec<PathBuf> = dirs.flat_map(|dir| list(&dir)).collect();
+    paths.sort();
+    let keys = paths.into_iter().filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "secret" || (name.ends_with(".pem") && !name.ends_with(".cert.pem"))
+    });
+    let exposed = keys.filter_map(|path| {
+        let mode = std::fs::metadata(&path).ok()?.mode() & 0o7777;
+        let private = mode & 0o077 == 0;
+        (!private).then(|| KeyFileError::Exposed { path, mode }.to_string())
+    });
+    exposed.collect()
+}
+
+/// What is in a directory; nothing if it cannot be read.
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
 }
 
 fn check_data(home: &Home) -> Result<usize, Vec<String>> {
@@ -284,12 +332,6 @@ fn check_data(home: &Home) -> Result<usize, Vec<String>> {
 }
 
 fn check_journals(home: &Home) -> Result<usize, Vec<String>> {
-    let list = |dir: &std::path::Path| -> Vec<std::path::PathBuf> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten();
-        entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect()
-    };
     let years = list(&home.journal())
         .into_iter()
         .flat_map(|agency| list(&agency));

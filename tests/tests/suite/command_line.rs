@@ -1,6 +1,7 @@
 //! What a newcomer types, rightly and wrongly, and what the programs say to it.
 
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -187,6 +188,36 @@ fn the_next_step_is_named() {
         ])
         .ok();
     node.run(&["doctor", "--wait", "60"]).ok();
+}
+
+#[test]
+fn a_key_that_others_can_read_is_told_of_a_node_that_does_not_run() {
+    let federation = Federation::start();
+    let node = federation.joined("new", &["aa"]);
+    let stopped = || {
+        let ran = node.run(&["doctor"]).expect_code(1);
+        ran.complains(&["does not run"])
+    };
+    stopped().prints(&["keys        private; agencies hosted: 1"]);
+    let keys = ["agencies/aa/journal.pem", "keys/tls.key.pem"];
+    for key in keys {
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(node.dir.join(key), open).unwrap();
+    }
+    let told = stopped();
+    assert!(!told.stdout.contains("keys        private"), "{told}");
+    for key in keys {
+        let path = node.dir.join(key).display().to_string();
+        let problem =
+            format!("problem     the key file {path} has mode 0644, so others may read it");
+        let lines = told.stdout.lines();
+        assert_eq!(
+            lines.filter(|line| line.starts_with(&problem)).count(),
+            1,
+            "{told}"
+        );
+        assert!(told.stdout.contains(&format!("chmod 600 {path}")), "{told}");
+    }
 }
 
 #[test]
