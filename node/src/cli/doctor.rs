@@ -203,9 +203,13 @@ fn tell(fault: &Fault, patience: Duration) {
 
 /// The node's own word, and what is wrong with it.
 async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
+    let home = Home::new(&place.dir);
+    // Looked up before the node is asked and again after it: what is entered in between waits no
+    // more, and what begins in between is under way.
+    let before = signed(&home);
     let status = status(place).await?;
     let mut problems = problems(&status, place);
-    problems.extend(waiting(&status, &Home::new(&place.dir)));
+    problems.extend(waiting(&status, &home, &before));
     let told = Some(status.problem.clone()).filter(|problem| !problem.is_empty());
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
@@ -228,18 +232,32 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     Ok((status, problems))
 }
 
-/// What is signed for publication, and not known to be entered, of the agencies that the node hosts.
-fn waiting(status: &StatusResponse, home: &Home) -> Vec<String> {
+/// The datasets of which a version is signed, and not known to be entered.
+fn signed(home: &Home) -> Vec<String> {
+    let all = Record::all(home).into_iter();
+    let waiting = all.filter(|(agency, name)| {
+        let record = Record::load(home, agency, name);
+        record.is_ok_and(|record| record.waits())
+    });
+    waiting
+        .map(|(agency, name)| format!("{agency}/{name}"))
+        .collect()
+}
+
+/// What is signed for publication, and not known to be entered, of the agencies that the node
+/// hosts: beside what somebody publishes right now, and what was not signed `before`.
+fn waiting(status: &StatusResponse, home: &Home, before: &[String]) -> Vec<String> {
     let mut waiting = Vec::new();
     for (agency, name) in Record::all(home) {
-        let id = agency.to_string();
+        let (id, dataset) = (agency.to_string(), format!("{agency}/{name}"));
         if !status.agencies.iter().any(|hosted| hosted.id == id) {
             continue;
         }
+        let under_way = status.publishing == dataset || !before.contains(&dataset);
         match Record::load(home, &agency, &name) {
-            Ok(record) if !record.waits() => {}
+            Ok(record) if under_way || !record.waits() => {}
             Ok(_) => waiting.push(format!(
-                "the publication of {agency}/{name} is not entered yet: the node submits it again; if it stays so, publish the file once more"
+                "the publication of {dataset} is not entered yet: the node submits it again; if it stays so, publish the file once more"
             )),
             Err(fault) => waiting.push(fault.to_string()),
         }
@@ -382,6 +400,9 @@ fn print(status: &StatusResponse) {
     if !status.witness.is_empty() {
         say!("witness     {}", status.witness);
     }
+    if !status.publishing.is_empty() {
+        say!("publishing  {}, under way", status.publishing);
+    }
     for agency in &status.agencies {
         let state = match (agency.enrolled, agency.announced) {
             _ if !agency.stopped.is_empty() => agency.stopped.as_str(),
@@ -421,4 +442,54 @@ fn problems(status: &StatusResponse, place: &Place) -> Vec<String> {
         }
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use jingwei_proto::digest::Digest;
+    use jingwei_proto::dsse::Envelope;
+    use jingwei_proto::key::SecretKey;
+    use jingwei_proto::wire::node::HostedAgency;
+
+    use super::*;
+    use crate::publish::Staged;
+
+    #[test]
+    fn a_publication_under_way_is_no_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let staged = Staged {
+            envelope: Some(Envelope::sign(
+                b"{}".to_vec(),
+                &SecretKey::from_seed(&[7; 32]),
+            )),
+            ..Staged::new(Digest::of(b"rows"))
+        };
+        let record = Record {
+            staged: Some(staged),
+            ..Record::default()
+        };
+        let path = home.publication(&"aa".parse().unwrap(), &"places".parse().unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        let status = |publishing: &str| StatusResponse {
+            agencies: vec![HostedAgency {
+                id: "aa".to_owned(),
+                ..HostedAgency::default()
+            }],
+            publishing: publishing.to_owned(),
+            ..StatusResponse::default()
+        };
+        let before = signed(&home);
+        assert_eq!(before, ["aa/places"]);
+        let problems = waiting(&status(""), &home, &before);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("aa/places is not entered yet"));
+        for other in ["aa/other", "aa/place"] {
+            assert_eq!(waiting(&status(other), &home, &before).len(), 1);
+        }
+        assert!(waiting(&status("aa/places"), &home, &before).is_empty());
+        // It began after the node had said what it publishes.
+        assert!(waiting(&status(""), &home, &[]).is_empty());
+    }
 }

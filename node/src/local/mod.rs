@@ -160,6 +160,10 @@ impl Node {
             problem: problem.unwrap_or_default(),
             cosigners: self.cosigners(),
             witness: self.witness_key(),
+            publishing: self
+                .under_way()
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
         }
     }
 
