@@ -16,7 +16,7 @@ use jingwei_schemas::TableSchema;
 use crate::exchange::ask::{Question, ThroughExchange};
 use crate::node::{Node, index_fault};
 use crate::publish::Record;
-use crate::query::error::QueryError;
+use crate::query::error::{QueryError, THIS_NODE};
 use crate::query::guard::GuardedTable;
 use crate::query::permit::Permit;
 use crate::query::remote::RemoteTable;
@@ -50,7 +50,12 @@ impl Node {
             }
         }
         found.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.dataset.cmp(&y.dataset)));
+        let nearest = match found.is_empty() {
+            true => words.iter().flat_map(|word| self.near_word(word)).collect(),
+            false => Vec::new(),
+        };
         Ok(FindResponse {
+            nearest,
             total: found.len() as u64,
             datasets: found
                 .into_iter()
@@ -58,6 +63,15 @@ impl Node {
                 .map(|(_, summary)| summary)
                 .collect(),
         })
+    }
+
+    /// The agencies, or else the datasets, that are called nearly as somebody wrote.
+    fn near_word(&self, word: &str) -> Vec<String> {
+        let agencies = self.near_agencies(word);
+        match agencies.is_empty() {
+            true => self.near(word),
+            false => agencies,
+        }
     }
 
     /// The newest version of every withheld dataset of the agencies hosted here. Nobody else
@@ -244,8 +258,38 @@ impl Node {
     }
 
     fn unknown(&self, id: &DatasetId) -> Fault {
-        Fault::new(Blame::NotFound, format!("there is no dataset {id}"))
-            .advise(self.meant(&id.to_string()))
+        let meant = self.meant(&id.to_string());
+        match self.member(&id.agency) {
+            Err(fault) if fault.blame == Blame::NotFound => {
+                let fault = self.with_nearest(fault);
+                let agencies = fault.advice.iter().map(|near| format!("{near}; "));
+                let advice = format!("{}datasets: {meant}", agencies.collect::<String>());
+                fault.advise(advice)
+            }
+            _ => Fault::new(Blame::NotFound, format!("there is no dataset {id}")).advise(meant),
+        }
+    }
+
+    /// That there is no such agency, with those that are called nearly so; any other fault as it is.
+    pub(crate) fn with_nearest(&self, fault: Fault) -> Fault {
+        let unknown = fault.agency.as_ref().filter(|id| {
+            let unknown = matches!(self.known.agency(id), Ok(None));
+            fault.blame == Blame::NotFound && unknown
+        });
+        let near = unknown.map(|id| self.near_agencies(id.as_str()));
+        match near.unwrap_or_default().as_slice() {
+            [] => fault,
+            near => {
+                let advice = format!("the nearest agencies: {}", near.join(", "));
+                fault.advise(advice)
+            }
+        }
+    }
+
+    fn near_agencies(&self, id: &str) -> Vec<String> {
+        let all = self.replica.index().agencies();
+        let ids: Vec<String> = all.map(|record| record.id.to_string()).collect();
+        jingwei_schemas::nearest(id, ids.iter().map(String::as_str))
     }
 
     /// Which datasets somebody may have meant who wrote `text`, or how to see all.
@@ -326,7 +370,7 @@ impl Tables {
     ) -> Result<Arc<dyn TableProvider>, QueryError> {
         let owner = self.0.agency.id();
         let here = |reason: String| QueryError::Incomplete {
-            agency: owner.to_string(),
+            agency: THIS_NODE.to_owned(),
             reason,
         };
         let files = self
@@ -457,5 +501,19 @@ impl Resolver for Tables {
             .datasets_of(&agency)
             .map(|id| id.name.to_string())
             .collect()
+    }
+
+    fn newest(&self, agency: &str, table: &str) -> Option<u64> {
+        let (agency, name) = (agency.parse().ok()?, table.parse().ok()?);
+        let dataset = DatasetId { agency, name };
+        let node = &self.0.node;
+        let known = node.known.newest(&dataset).ok().flatten();
+        let own = || {
+            let own = dataset.agency == *self.0.agency.id();
+            node.withheld(&dataset, None).filter(|_| own)
+        };
+        known
+            .map(|chain| chain.sequence)
+            .or_else(|| own().map(|(version, _)| version))
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::id::{AgencyId, VersionId};
+use jingwei_proto::id::{AgencyId, DatasetId, VersionId};
 use jingwei_proto::key::KeyId;
 use jingwei_proto::state::{AgencyRecord, NodeRecord, VersionRecord};
 use jingwei_proto::statement::{Dataset, Seen};
@@ -123,6 +123,8 @@ pub struct Node {
     pub(crate) source: watch::Sender<Source>,
     /// One publication at a time: each uses all cores while it validates.
     pub(crate) publishing: tokio::sync::Mutex<()>,
+    /// The dataset that somebody publishes right now.
+    pub(crate) under_way: Mutex<Option<DatasetId>>,
     /// Told when a signed publication could not be entered.
     pub(crate) unfinished: tokio::sync::Notify,
     pub(crate) address: OnceLock<String>,
@@ -195,6 +197,7 @@ impl Node {
             identity,
             secret,
             publishing: tokio::sync::Mutex::new(()),
+            under_way: Mutex::default(),
             unfinished: tokio::sync::Notify::new(),
             address: OnceLock::new(),
             announced: Mutex::default(),

@@ -6,7 +6,7 @@
 //! | `x-concept`, `x-definition` | ids of the glossary, such as `population/municipale` |
 //! | `x-reference` | `2023`, `2023-06`, `2023-06-30`, `FROM/TO`, or a column of the schema |
 //! | `x-grain` | what one row's figure is: `instant`, `daily-maximum`, … |
-//! | `x-additive` | list of the axes along which a sum makes sense, maybe empty |
+//! | `x-additive` | list of the axes along which a sum makes sense, maybe empty: `territory`, `time`, columns of the schema |
 //! | `x-codes` | code list and edition: `insee@2026` |
 //! | `x-key`, `x-territory`, `x-personal` | `true` where the column has that role |
 //! | `x-geometry`, `x-crs` | encoding of a geometry (`wkt`) and its reference system (`EPSG:4326`) |
@@ -43,6 +43,9 @@ const OF_A_COLUMN: [&str; 13] = [
 
 /// The annotations of a schema as a whole.
 const OF_A_SCHEMA: [&str; 2] = ["x-missing", "x-order"];
+
+/// The axes that every schema has, beside its columns.
+const AXES: [&str; 2] = ["territory", "time"];
 
 /// The word for a facet that nobody has stated.
 const UNDECLARED: &str = "undeclared";
@@ -98,7 +101,7 @@ impl fmt::Display for Reference {
 /// Along which axes the figures of a column may be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Additive {
-    /// Along these, such as `territory` or `time`; an empty list means along none.
+    /// Along these: `territory`, `time` or columns; an empty list means along none.
     Along(Vec<String>),
     /// Not stated.
     Undeclared,
@@ -153,7 +156,7 @@ pub(crate) fn read_into(
         "a code list and its edition, like insee@2026",
     )?;
     column.reference = from.reference(names)?;
-    column.additive = from.additive()?;
+    column.additive = from.additive(names)?;
     column.geometry = from.text("x-geometry", is_id, "an encoding, like wkt or geojson")?;
     column.crs = from.text("x-crs", is_visible, "a reference system, like EPSG:4326")?;
     column.key = from.flag("x-key")?;
@@ -161,6 +164,28 @@ pub(crate) fn read_into(
     column.personal = from.flag("x-personal")?;
     column.missing =
         missing(members).map_err(|problem| SchemaError::column(&column.name, problem))?;
+    Ok(())
+}
+
+/// Refuses an axis of `x-additive` that there is not: nobody would ever add up along it.
+pub(crate) fn check_axes(columns: &[Column]) -> Result<(), SchemaError> {
+    let known = || {
+        let names = columns.iter().map(|column| column.name.as_str());
+        AXES.into_iter().chain(names)
+    };
+    for column in columns {
+        let Some(Additive::Along(axes)) = &column.additive else {
+            continue;
+        };
+        let unknown = axes.iter().find(|axis| !known().any(|name| name == **axis));
+        if let Some(axis) = unknown {
+            let hint = suggestion(axis, known());
+            let problem = format!(
+                "x-additive names the axis ‘{axis}’, which is neither territory nor time nor a column of the schema{hint}"
+            );
+            return Err(SchemaError::column(&column.name, problem));
+        }
+    }
     Ok(())
 }
 
@@ -292,7 +317,7 @@ impl Reader<'_> {
         self.wrong("x-reference", &format!("{WANTED}{hint}"))
     }
 
-    fn additive(&self) -> Result<Option<Additive>, SchemaError> {
+    fn additive(&self, names: &[String]) -> Result<Option<Additive>, SchemaError> {
         const KEYWORD: &str = "x-additive";
         if self.is_undeclared(KEYWORD) {
             return Ok(Some(Additive::Undeclared));
@@ -300,13 +325,14 @@ impl Reader<'_> {
         let Some(value) = self.members.get(KEYWORD) else {
             return Ok(None);
         };
+        let is_axis = |axis: &String| is_id(axis) || names.contains(axis);
         match texts(value) {
-            Some(axes) if axes.len() <= 8 && axes.iter().all(|axis| is_id(axis)) => {
+            Some(axes) if axes.len() <= 8 && axes.iter().all(is_axis) => {
                 Ok(Some(Additive::Along(axes)))
             }
             _ => self.wrong(
                 KEYWORD,
-                "a list of axes, like [\"territory\"] or [], or “undeclared”",
+                "a list of axes (territory, time or columns of the schema), like [\"territory\"] or [], or “undeclared”",
             ),
         }
     }

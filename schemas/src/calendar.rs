@@ -5,17 +5,33 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// Days since 1970-01-01 of an RFC 3339 `full-date` such as `2013-07-01` (years 0000 to 9999,
 /// Gregorian throughout); `None` for any other text.
 pub fn days(text: &str) -> Option<i32> {
+    let (year, month, day) = numbers(text)?;
+    let valid = (1..=12).contains(&month) && day >= 1 && day <= days_of_month(year, month);
+    valid.then(|| days_from_civil(year, month, day))
+}
+
+/// Why a text that is written like a date, `YYYY-MM-DD`, is none; `None` for any other text.
+pub(crate) fn no_such_day(text: &str) -> Option<String> {
+    let (year, month, day) = numbers(text)?;
+    if !(1..=12).contains(&month) {
+        return Some(format!("its month is {}, and a year has 12", &text[5..7]));
+    }
+    let length = days_of_month(year, month);
+    let exists = (1..=length).contains(&day);
+    (!exists).then(|| format!("{} has the days 01 to {length}", &text[..7]))
+}
+
+/// Year, month and day of a text that is written like a date, whether or not there is such a day.
+fn numbers(text: &str) -> Option<(i32, i32, i32)> {
     let bytes: &[u8; 10] = text.as_bytes().try_into().ok()?;
     if bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (
+    Some((
         number(&bytes[..4])?,
         number(&bytes[5..7])?,
         number(&bytes[8..])?,
-    );
-    let valid = (1..=12).contains(&month) && day >= 1 && day <= days_of_month(year, month);
-    valid.then(|| days_from_civil(year, month, day))
+    ))
 }
 
 /// Microseconds since 1970-01-01T00:00:00Z of an RFC 3339 `date-time`, with any offset.
@@ -115,6 +131,18 @@ mod tests {
         }
         assert_eq!(days("1970-01-01"), Some(0));
         assert_eq!(days("2013-07-01"), Some(15_887));
+    }
+
+    #[test]
+    fn a_day_that_does_not_exist_is_told_by_what_is_wrong_with_it() {
+        let why = |text| no_such_day(text).unwrap_or_default();
+        assert!(why("1998-13-01").contains("month is 13"));
+        assert!(why("1998-00-01").contains("month is 00"));
+        assert!(why("2023-02-29").contains("2023-02 has the days 01 to 28"));
+        assert!(why("2023-04-00").contains("01 to 30"));
+        for other in ["2024-02-29", "1998-1-1", "01/02/1998", ""] {
+            assert_eq!(no_such_day(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use jingwei_proto::json;
 use jsonschema::Validator;
 use serde_json::Value;
 
+use crate::annotation;
 use crate::calendar;
 use crate::cell::{self, Cell};
 use crate::column::{Column, ColumnKind};
@@ -51,15 +52,16 @@ impl TableSchema {
     ///
     /// # Errors
     /// What keeps the bytes from being such a schema, and where; also a word in it that is no
-    /// keyword.
+    /// keyword, or an axis that there is not.
     pub fn parse(bytes: &[u8]) -> Result<TableSchema, SchemaError> {
         let schema = TableSchema::parse_entered(bytes)?;
         keyword::check(schema.json())?;
+        annotation::check_axes(schema.columns())?;
         Ok(schema)
     }
 
-    /// As [`TableSchema::parse`], for a schema that stands in the log: words that are no keywords
-    /// are passed over, as they were when its rows were checked.
+    /// As [`TableSchema::parse`], for a schema that stands in the log: words that are no keywords,
+    /// and unknown axes, are passed over, as they were when its rows were checked.
     ///
     /// # Errors
     /// What keeps the bytes from being such a schema, and where.

@@ -7,6 +7,7 @@ use jsonschema::error::ValidationErrorKind;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::calendar;
 use crate::nearest::suggestion;
 
 /// Characters of a value that a report repeats.
@@ -125,18 +126,19 @@ fn broken(error: &ValidationError<'_>, schema: &Value) -> Violation {
     }
 }
 
-/// How a value of a format is written, where it is written otherwise.
-fn form(keyword: &str, operand: &str, value: &str) -> &'static str {
-    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
-    let parts: Vec<&str> = value.split('-').collect();
-    let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
-    let is_date = lengths == [4, 2, 2] && parts.iter().all(|part| digits(part));
-    match (keyword, operand) {
-        ("format", "date") if !is_date => "; a date is written YYYY-MM-DD, like 2025-10-01",
+/// What is wrong with the day, where that is it, and how a value of a format is written.
+fn form(keyword: &str, operand: &str, value: &str) -> String {
+    let written = match (keyword, operand) {
+        ("format", "date") => "a date is written YYYY-MM-DD, like 2025-10-01",
         ("format", "date-time") => {
-            "; a date with its time is written YYYY-MM-DDThh:mm:ss and Z or an offset, like 2025-10-01T08:30:00Z"
+            "a date with its time is written YYYY-MM-DDThh:mm:ss and Z or an offset, like 2025-10-01T08:30:00Z"
         }
-        _ => "",
+        _ => return String::new(),
+    };
+    let day = value.get(..10).unwrap_or(value);
+    match calendar::no_such_day(day) {
+        Some(why) => format!("; {why}; {written}"),
+        None => format!("; {written}"),
     }
 }
 

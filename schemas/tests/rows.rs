@@ -67,7 +67,15 @@ fn each_broken_rule_is_named() {
     );
     says(
         json!({"code": "35238", "day": "2023-02-29"}),
-        &[r#""day" "2023-02-29" [format date] ‘2023-02-29’ is not a "date""#],
+        &[
+            r#""day" "2023-02-29" [format date] ‘2023-02-29’ is not a "date"; 2023-02 has the days 01 to 28; a date is written YYYY-MM-DD, like 2025-10-01"#,
+        ],
+    );
+    says(
+        json!({"code": "35238", "day": "1998-13-01"}),
+        &[
+            r#""day" "1998-13-01" [format date] ‘1998-13-01’ is not a "date"; its month is 13, and a year has 12; a date is written YYYY-MM-DD, like 2025-10-01"#,
+        ],
     );
     says(
         json!({"code": "35238", "day": "28/02/2023"}),

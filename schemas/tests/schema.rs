@@ -227,6 +227,14 @@ fn annotations_are_known_and_well_formed() {
         with_column(json!({"type": "number", "x-additive": "time"})),
         "list of axes",
     );
+    let additive = |axis: &str| with_column(json!({"type": "number", "x-additive": [axis]}));
+    refused(
+        additive("teritory"),
+        "column ‘c’ of the schema: x-additive names the axis ‘teritory’, which is neither territory nor time nor a column of the schema; did you mean ‘territory’?",
+    );
+    for axis in ["territory", "time", "other"] {
+        parse(additive(axis)).unwrap();
+    }
     refused(
         with_column(json!({"type": "string", "x-codes": "insee"})),
         "edition",
@@ -311,6 +319,9 @@ fn what_was_entered_stays_readable() {
     let entered = with_column(json!({"type": "string", "patern": "^a$"})).to_string();
     let schema = TableSchema::parse_entered(entered.as_bytes()).unwrap();
     assert!(schema.names().eq(["other", "c"]));
+    assert!(TableSchema::parse(entered.as_bytes()).is_err());
+    let entered = with_column(json!({"type": "number", "x-additive": ["sex"]})).to_string();
+    assert!(TableSchema::parse_entered(entered.as_bytes()).is_ok());
     assert!(TableSchema::parse(entered.as_bytes()).is_err());
 }
 

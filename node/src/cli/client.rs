@@ -104,13 +104,17 @@ pub fn fault(status: &Status) -> Fault {
     fault
 }
 
+/// What to do when the node has gone in the middle of a question.
+pub const START_AGAIN: &str =
+    "see its log, start it again with ‘jingwei serve’, and repeat the command";
+
 /// The node has gone in the middle.
 pub fn stopped() -> Fault {
     Fault::new(
         Blame::Unavailable,
         "the node stopped before it had answered",
     )
-    .advise("see its log, start it again with ‘jingwei serve’, and repeat the command; a publication goes on where it was")
+    .advise(format!("{START_AGAIN}; a publication goes on where it was"))
 }
 
 /// Whether the system forbids this user to connect.

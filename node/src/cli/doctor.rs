@@ -1,6 +1,8 @@
 //! `jingwei doctor`
 
 use jingwei_registry::say;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jingwei_proto::time::Time;
@@ -9,6 +11,7 @@ use jingwei_proto::words::{counted, entries};
 use jingwei_registry::command::{environment, wrong_use};
 use jingwei_registry::disk::Disk;
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::keyfile::KeyFileError;
 use jingwei_registry::replica::{Alarm, SHORT_TAKE_OVER, alarms_in};
 use jingwei_registry::shell;
 use jingwei_registry::source::Source;
@@ -58,7 +61,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     begun(&arguments.place)?;
     Config::read(&home.settings(), environment()).map_err(wrong_use)?;
     say!("settings    in order");
-    let (status, mut problems) = runtime()?.block_on(wait(arguments))?;
+    let looked = runtime()?.block_on(wait(arguments));
+    let (status, mut problems) = looked.inspect_err(|_| {
+        // A node does not start with a key that others can read, and cannot say so itself.
+        for problem in check_keys(&home) {
+            say!("problem     {problem}");
+        }
+    })?;
     print(&status);
     problems.extend(compare(&arguments.place, &status));
     problems.extend(check_files(&home));
@@ -194,9 +203,13 @@ fn tell(fault: &Fault, patience: Duration) {
 
 /// The node's own word, and what is wrong with it.
 async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
+    let home = Home::new(&place.dir);
+    // Looked up before the node is asked and again after it: what is entered in between waits no
+    // more, and what begins in between is under way.
+    let before = signed(&home);
     let status = status(place).await?;
     let mut problems = problems(&status, place);
-    problems.extend(waiting(&status, &Home::new(&place.dir)));
+    problems.extend(waiting(&status, &home, &before));
     let told = Some(status.problem.clone()).filter(|problem| !problem.is_empty());
     match registry_size(&status.registry).await {
         Ok(size) if size > status.log_size => {
@@ -219,18 +232,32 @@ async fn look(place: &Place) -> Result<(StatusResponse, Vec<String>), Fault> {
     Ok((status, problems))
 }
 
-/// What is signed for publication, and not known to be entered, of the agencies that the node hosts.
-fn waiting(status: &StatusResponse, home: &Home) -> Vec<String> {
+/// The datasets of which a version is signed, and not known to be entered.
+fn signed(home: &Home) -> Vec<String> {
+    let all = Record::all(home).into_iter();
+    let waiting = all.filter(|(agency, name)| {
+        let record = Record::load(home, agency, name);
+        record.is_ok_and(|record| record.waits())
+    });
+    waiting
+        .map(|(agency, name)| format!("{agency}/{name}"))
+        .collect()
+}
+
+/// What is signed for publication, and not known to be entered, of the agencies that the node
+/// hosts: beside what somebody publishes right now, and what was not signed `before`.
+fn waiting(status: &StatusResponse, home: &Home, before: &[String]) -> Vec<String> {
     let mut waiting = Vec::new();
     for (agency, name) in Record::all(home) {
-        let id = agency.to_string();
+        let (id, dataset) = (agency.to_string(), format!("{agency}/{name}"));
         if !status.agencies.iter().any(|hosted| hosted.id == id) {
             continue;
         }
+        let under_way = status.publishing == dataset || !before.contains(&dataset);
         match Record::load(home, &agency, &name) {
-            Ok(record) if !record.waits() => {}
+            Ok(record) if under_way || !record.waits() => {}
             Ok(_) => waiting.push(format!(
-                "the publication of {agency}/{name} is not entered yet: the node submits it again; if it stays so, publish the file once more"
+                "the publication of {dataset} is not entered yet: the node submits it again; if it stays so, publish the file once more"
             )),
             Err(fault) => waiting.push(fault.to_string()),
         }
@@ -251,11 +278,7 @@ async fn registry_size(address: &str) -> Result<u64, String> {
 
 /// Keys, data files and journals, as they stand in the node's directory.
 fn check_files(home: &Home) -> Vec<String> {
-    let mut problems = Vec::new();
-    match HostedAgency::load_all(home) {
-        Ok(agencies) => say!("keys        private; agencies hosted: {}", agencies.len()),
-        Err(error) => problems.push(error.to_string()),
-    }
+    let mut problems = check_keys(home);
     match check_data(home) {
         Ok(files) => say!("data        every file has the digest that is its name; files: {files}"),
         Err(found) => problems.extend(found),
@@ -265,6 +288,49 @@ fn check_files(home: &Home) -> Vec<String> {
         Err(found) => problems.extend(found),
     }
     problems
+}
+
+/// The keys, which stand in the node's directory whether it runs or not.
+fn check_keys(home: &Home) -> Vec<String> {
+    let mut problems = exposed(home);
+    match HostedAgency::load_all(home) {
+        Ok(agencies) if problems.is_empty() => {
+            say!("keys        private; agencies hosted: {}", agencies.len());
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let told = error.to_string();
+            if !problems.contains(&told) {
+                problems.push(told);
+            }
+        }
+    }
+    problems
+}
+
+/// The key files that others than their owner can read, each with the remedy.
+fn exposed(home: &Home) -> Vec<String> {
+    let dirs = list(&home.agencies()).into_iter().chain([home.keys()]);
+    let mut paths: Vec<PathBuf> = dirs.flat_map(|dir| list(&dir)).collect();
+    paths.sort();
+    let keys = paths.into_iter().filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "secret" || (name.ends_with(".pem") && !name.ends_with(".cert.pem"))
+    });
+    let exposed = keys.filter_map(|path| {
+        let mode = std::fs::metadata(&path).ok()?.mode() & 0o7777;
+        let private = mode & 0o077 == 0;
+        (!private).then(|| KeyFileError::Exposed { path, mode }.to_string())
+    });
+    exposed.collect()
+}
+
+/// What is in a directory; nothing if it cannot be read.
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
 }
 
 fn check_data(home: &Home) -> Result<usize, Vec<String>> {
@@ -284,12 +350,6 @@ fn check_data(home: &Home) -> Result<usize, Vec<String>> {
 }
 
 fn check_journals(home: &Home) -> Result<usize, Vec<String>> {
-    let list = |dir: &std::path::Path| -> Vec<std::path::PathBuf> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten();
-        entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect()
-    };
     let years = list(&home.journal())
         .into_iter()
         .flat_map(|agency| list(&agency));
@@ -340,6 +400,9 @@ fn print(status: &StatusResponse) {
     if !status.witness.is_empty() {
         say!("witness     {}", status.witness);
     }
+    if !status.publishing.is_empty() {
+        say!("publishing  {}, under way", status.publishing);
+    }
     for agency in &status.agencies {
         let state = match (agency.enrolled, agency.announced) {
             _ if !agency.stopped.is_empty() => agency.stopped.as_str(),
@@ -379,4 +442,54 @@ fn problems(status: &StatusResponse, place: &Place) -> Vec<String> {
         }
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use jingwei_proto::digest::Digest;
+    use jingwei_proto::dsse::Envelope;
+    use jingwei_proto::key::SecretKey;
+    use jingwei_proto::wire::node::HostedAgency;
+
+    use super::*;
+    use crate::publish::Staged;
+
+    #[test]
+    fn a_publication_under_way_is_no_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::new(dir.path());
+        let staged = Staged {
+            envelope: Some(Envelope::sign(
+                b"{}".to_vec(),
+                &SecretKey::from_seed(&[7; 32]),
+            )),
+            ..Staged::new(Digest::of(b"rows"))
+        };
+        let record = Record {
+            staged: Some(staged),
+            ..Record::default()
+        };
+        let path = home.publication(&"aa".parse().unwrap(), &"places".parse().unwrap());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        let status = |publishing: &str| StatusResponse {
+            agencies: vec![HostedAgency {
+                id: "aa".to_owned(),
+                ..HostedAgency::default()
+            }],
+            publishing: publishing.to_owned(),
+            ..StatusResponse::default()
+        };
+        let before = signed(&home);
+        assert_eq!(before, ["aa/places"]);
+        let problems = waiting(&status(""), &home, &before);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("aa/places is not entered yet"));
+        for other in ["aa/other", "aa/place"] {
+            assert_eq!(waiting(&status(other), &home, &before).len(), 1);
+        }
+        assert!(waiting(&status("aa/places"), &home, &before).is_empty());
+        // It began after the node had said what it publishes.
+        assert!(waiting(&status(""), &home, &[]).is_empty());
+    }
 }

@@ -37,7 +37,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         received(node.find(request).await)
     })?;
     if found.total == 0 {
-        say!("nothing found; ‘jingwei find’ without words lists everything");
+        let nearest = match found.nearest.as_slice() {
+            [] => String::new(),
+            near => format!("; the nearest: {}", near.join(", ")),
+        };
+        say!("nothing found{nearest}; ‘jingwei find’ without words lists everything");
         return Ok(());
     }
     say!("{}", table(&found.datasets).trim_fmt());

@@ -34,8 +34,8 @@ Examples:
   jingwei publish parcels.parquet --dir fr --as parcels  --schema eu/parcels           --sharing conditional
 
 FILE is CSV, NDJSON, a JSON array (each may be gzipped) or Parquet. Every row is checked against the
-schema; if one row breaks it nothing is published. The first 20 violations are shown, and
-FILE.rejects.csv lists what is wrong, until FILE has been published.
+schema; if one row breaks it nothing is published. The first 20 violations are shown, and all are
+listed in FILE.rejects.csv in the current directory, until FILE has been published.
 The same file published twice is one version.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -78,7 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         description: arguments.description.clone(),
     };
     let bar = bar(upload.bytes, arguments.quiet);
-    let rejects = PathBuf::from(format!("{}.rejects.csv", file_name(&arguments.file)));
+    let rejects = rejects(&arguments.file);
     let published = with_node(&arguments.place, |node| {
         publish(node, start, upload, &bar, &rejects)
     })?;
@@ -136,6 +136,13 @@ fn forget(rejects: &Path) {
         // The file is published, which is what was asked for.
         Err(error) => say!("note        {path} is of an earlier attempt, and stays: {error}"),
     }
+}
+
+/// Where the list of what is wrong with a file goes: into the current directory, since the file's
+/// own may be somebody else's. All of the path is told.
+fn rejects(file: &Path) -> PathBuf {
+    let name = PathBuf::from(format!("{}.rejects.csv", file_name(file)));
+    std::path::absolute(&name).unwrap_or(name)
 }
 
 fn file_name(path: &Path) -> String {
@@ -223,7 +230,7 @@ async fn publish(
         match reply.map(|reply| reply.part) {
             Ok(Some(publish_response::Part::Progress(progress))) => show(bar, &progress),
             Ok(Some(publish_response::Part::Published(published))) => result = Some(published),
-            Ok(Some(publish_response::Part::Rejected(part))) => rejected.take(part)?,
+            Ok(Some(publish_response::Part::Rejected(part))) => rejected.take(part),
             Ok(None) => {}
             Err(status) => {
                 // If reading failed here, that is the reason for what the node says.
@@ -285,6 +292,8 @@ struct Rejected<'a> {
     listed: u64,
     /// At what reading ended before the end of the file; empty if it did not.
     fault: String,
+    /// Why the list cannot be written here, if it cannot.
+    refused: Option<std::io::Error>,
 }
 
 impl<'a> Rejected<'a> {
@@ -297,13 +306,11 @@ impl<'a> Rejected<'a> {
             shown: 0,
             listed: 0,
             fault: String::new(),
+            refused: None,
         }
     }
 
-    fn take(&mut self, part: RowsRejected) -> Result<(), Fault> {
-        let cannot = |error: std::io::Error| {
-            failed(format!("cannot write {}: {error}", self.path.display()))
-        };
+    fn take(&mut self, part: RowsRejected) {
         if part.count > 0 {
             self.count = part.count;
             self.violations = part.violations;
@@ -321,12 +328,22 @@ impl<'a> Rejected<'a> {
                     cell.line, cell.message, cell.rule, cell.value
                 );
             }
-            if self.listed > 0 {
-                self.file = Some(File::create(self.path).map_err(cannot)?);
-            }
+        }
+        // What is wrong with the file has been told; that it cannot be listed is told beside.
+        if self.listed > 0
+            && self.refused.is_none()
+            && let Err(error) = self.write(&part.rejects)
+        {
+            self.refused = Some(error);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(File::create(self.path)?);
         }
         match &mut self.file {
-            Some(file) => file.write_all(&part.rejects).map_err(cannot),
+            Some(file) => file.write_all(bytes),
             None => Ok(()),
         }
     }
@@ -359,7 +376,11 @@ impl<'a> Rejected<'a> {
     /// Where all that is wrong can be read, or why it cannot.
     fn list(&self) -> String {
         let (listed, all, path) = (self.listed, self.violations, self.path.display());
-        if listed == 0 {
+        if let Some(error) = &self.refused {
+            format!(
+                "the list cannot be written to {path}: {error}; publish again in a directory where you may write"
+            )
+        } else if listed == 0 {
             "no list could be made: the node's disk refused it; free space there and publish again"
                 .to_owned()
         } else if listed < all {
@@ -407,8 +428,35 @@ mod tests {
             first: vec![RejectedCell::default(); shown],
             ..RowsRejected::default()
         };
-        rejected.take(part).unwrap();
+        rejected.take(part);
         (rejected.finish("a.csv").to_string(), path.exists())
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_where_the_list_cannot_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gone").join("a.csv.rejects.csv");
+        let mut rejected = Rejected::new(&path);
+        let parts = [(2, 3), (0, 0)].map(|(count, listed)| RowsRejected {
+            count,
+            violations: listed,
+            listed,
+            rejects: b"line,column\n".to_vec(),
+            ..RowsRejected::default()
+        });
+        parts.into_iter().for_each(|part| rejected.take(part));
+        let fault = rejected.finish("a.csv");
+        assert!(fault.message.contains("2 rows break the schema"), "{fault}");
+        let place = format!("cannot be written to {}: ", path.display());
+        assert!(fault.to_string().contains(&place), "{fault}");
+        assert!(fault.to_string().contains("where you may write"), "{fault}");
+    }
+
+    #[test]
+    fn the_list_is_told_by_all_of_its_path() {
+        let path = rejects(Path::new("elsewhere/a.csv"));
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(path, here.join("a.csv.rejects.csv"));
     }
 
     #[test]
@@ -464,7 +512,7 @@ mod tests {
             fault: "line 3: a quotation mark".to_owned(),
             ..RowsRejected::default()
         };
-        rejected.take(part).unwrap();
+        rejected.take(part);
         let told = rejected.finish("a.csv").to_string();
         assert!(
             told.starts_with("a.csv: line 3: a quotation mark; not all rows"),

@@ -16,7 +16,8 @@ use super::client::{received, with_node};
 Example:
   jingwei schema parcels.schema.json --dir std --as parcels
 
-Others then publish with --schema AGENCY/parcels. It needs the standards role, which only the root grants.")]
+Others then publish with --schema AGENCY/parcels. It needs the standards role, which only the root grants.
+A schema that the name has already is not entered again.")]
 pub struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -39,7 +40,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     let entered = with_node(&arguments.place, |mut node| async move {
         received(node.enter_schema(request).await)
     })?;
-    say!("entered     {} version {}", arguments.name, entered.version);
+    let (what, rest) = match entered.existed {
+        true => ("unchanged", ": nothing to do"),
+        false => ("entered", ""),
+    };
+    let (name, version) = (&arguments.name, entered.version);
+    say!("{what:<11} {name} version {version}{rest}");
     say!("log entry   {}", entered.index);
     Ok(())
 }

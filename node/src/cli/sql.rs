@@ -155,7 +155,8 @@ impl<'a> Evidence<'a> {
             return Err(Fault::new(
                 Blame::Incomplete,
                 "the node stopped before the evidence was whole",
-            ));
+            )
+            .advise(client::START_AGAIN));
         }
         self.file.flush().map_err(cannot)?;
         self.file.get_ref().sync_all().map_err(cannot)?;
@@ -209,7 +210,8 @@ async fn ask(
                 return Err(Fault::new(
                     Blame::Incomplete,
                     "the node stopped before the answer was whole",
-                ));
+                )
+                .advise(client::START_AGAIN));
             }
         }
     };

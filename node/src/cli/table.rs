@@ -16,6 +16,7 @@ use jingwei_proto::wire::node::Export;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::fault::{Blame, Fault};
 
+use super::client::START_AGAIN;
 use crate::home::Home;
 use crate::output::{Format, Output, OutputError, TABLE_ROWS};
 
@@ -110,7 +111,7 @@ impl Table {
     /// Lets the verified table out; names the export if it is one that evidence can bind.
     pub fn finish(mut self) -> Result<Option<Export>, Fault> {
         let Some(output) = self.output.take() else {
-            return Err(Fault::new(Blame::Incomplete, "no table came"));
+            return Err(Fault::new(Blame::Incomplete, "no table came").advise(START_AGAIN));
         };
         let (_, written) = match output.finish() {
             // Whoever has closed standard output, as ‘head’ does, has seen enough.

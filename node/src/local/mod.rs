@@ -64,9 +64,9 @@ impl Local for LocalService {
         &self,
         request: Request<ChangeAgencyRequest>,
     ) -> Result<Response<ChangeAgencyResponse>, Status> {
-        Ok(Response::new(
-            self.0.change_agency(request.get_ref()).await?,
-        ))
+        let changed = self.0.change_agency(request.get_ref()).await;
+        let changed = changed.map_err(|fault| self.0.with_nearest(fault))?;
+        Ok(Response::new(changed))
     }
 
     async fn follow(
@@ -160,6 +160,10 @@ impl Node {
             problem: problem.unwrap_or_default(),
             cosigners: self.cosigners(),
             witness: self.witness_key(),
+            publishing: self
+                .under_way()
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
         }
     }
 
@@ -271,7 +275,15 @@ impl Node {
             agency: agency.id().clone(),
             name,
         };
+        let text = String::from_utf8_lossy(&json::canonical(schema.json())).into_owned();
         let current = self.replica.index().schema(&id).map_err(index_fault)?;
+        if let Some(record) = current.as_ref().filter(|now| now.schema.schema == text) {
+            return Ok(EnterSchemaResponse {
+                version: record.chain.sequence,
+                index: record.chain.index,
+                existed: true,
+            });
+        }
         let sequence = current
             .as_ref()
             .map_or(1, |record| record.chain.sequence + 1);
@@ -285,13 +297,14 @@ impl Node {
             },
             predicate: Predicate::Schema(Schema {
                 name: id.name,
-                schema: String::from_utf8_lossy(&json::canonical(schema.json())).into_owned(),
+                schema: text,
             }),
         };
         let index = self.enter(&statement.sign(&agency.signing)).await?;
         Ok(EnterSchemaResponse {
             version: sequence,
             index,
+            existed: false,
         })
     }
 }

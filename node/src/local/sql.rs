@@ -275,6 +275,7 @@ pub(crate) fn query_fault(error: QueryError) -> Fault {
         | QueryError::ReadOnly { .. }
         | QueryError::Recursive
         | QueryError::UnknownTable { .. }
+        | QueryError::UnknownVersion { .. }
         | QueryError::UnknownColumn { .. } => Blame::WrongUse,
         QueryError::Limit(_) => Blame::LimitExceeded,
         QueryError::Overloaded(_) => Blame::Overloaded,
@@ -284,5 +285,9 @@ pub(crate) fn query_fault(error: QueryError) -> Fault {
         QueryError::Uncomputable(_) => Blame::Malformed,
         QueryError::Internal(_) => Blame::Internal,
     };
-    Fault::new(blame, error.to_string())
+    let advice = error.advice();
+    Fault {
+        advice,
+        ..Fault::new(blame, error.to_string())
+    }
 }

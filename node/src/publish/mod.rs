@@ -14,13 +14,13 @@ mod record;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
-use jingwei_proto::id::{DatasetId, DatasetName, VersionId};
+use jingwei_proto::id::{AgencyId, DatasetId, DatasetName, VersionId};
 use jingwei_proto::json;
 use jingwei_proto::statement::{
     Dataset, DatasetFile, Head, Predicate, Sharing, Source as Origin, Statement,
@@ -90,7 +90,32 @@ impl From<Fault> for PublishError {
     }
 }
 
+/// As long as it is there, the node says that somebody publishes a dataset.
+struct UnderWay<'a>(&'a Node);
+
+impl<'a> UnderWay<'a> {
+    fn begin(node: &'a Node, agency: &AgencyId, name: &DatasetName) -> UnderWay<'a> {
+        *node.under_way() = Some(DatasetId {
+            agency: agency.clone(),
+            name: name.clone(),
+        });
+        UnderWay(node)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        *self.0.under_way() = None;
+    }
+}
+
 impl Node {
+    /// The dataset that somebody publishes right now.
+    pub(crate) fn under_way(&self) -> MutexGuard<'_, Option<DatasetId>> {
+        let locked = self.under_way.lock();
+        locked.unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Publishes an upload, or says that it is published already.
     pub async fn publish(
         self: &Arc<Node>,
@@ -100,6 +125,7 @@ impl Node {
     ) -> Result<Published, PublishError> {
         let _one_at_a_time = self.publishing.lock().await;
         let id = publication.agency.id().clone();
+        let _under_way = UnderWay::begin(self, &id, &publication.name);
         self.enrolled(&id)?;
         self.in_force(&id)?;
         let publication = Publication {
@@ -335,7 +361,7 @@ impl Node {
     /// means nothing to anybody without the node's secret.
     pub(crate) fn entered_as(
         &self,
-        agency: &jingwei_proto::id::AgencyId,
+        agency: &AgencyId,
         name: &DatasetName,
         sharing: Sharing,
     ) -> DatasetId {

@@ -1,7 +1,6 @@
 //! A full disk or a crash at every write of a publication: nothing is half published, and the
 //! same command afterwards makes it one version.
 
-use jingwei_proto::id::AgencyId;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -105,6 +104,29 @@ fn follow(node: &Arc<Node>) -> JoinHandle<()> {
 /// Every second dataset is one that the registry must not name.
 fn class(n: u64) -> Sharing {
     [Sharing::Public, Sharing::Withheld][n as usize % 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_says_what_is_being_published() {
+    let mut stage = Stage::new().await;
+    // It will be entered, and the node does not see it yet.
+    stage.following.abort();
+    let _ = (&mut stage.following).await;
+    let node = stage.node.clone();
+    let publishing =
+        tokio::spawn(async move { world::publish(&node, "places", Sharing::Public, ROWS).await });
+    let (agency, name) = ("aa".parse().unwrap(), "places".parse().unwrap());
+    let waits =
+        || Record::load(&stage.node.home, &agency, &name).is_ok_and(|record| record.waits());
+    while !waits() {
+        assert!(!publishing.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(stage.node.status().publishing, "aa/places");
+    let _following = follow(&stage.node);
+    publishing.await.unwrap().unwrap();
+    assert!(!waits());
+    assert_eq!(stage.node.status().publishing, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

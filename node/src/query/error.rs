@@ -1,8 +1,9 @@
 //! Why the asker's query is not answered, by whose fault.
 
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, SchemaError};
 
 use super::limits::Exceeded;
+use super::names::Missing;
 use super::provide::ProvideError;
 
 /// An error of a query, on the asker's side.
@@ -28,15 +29,37 @@ pub enum QueryError {
     #[error("recursive queries are not run: write WITH without RECURSIVE")]
     Recursive,
     /// A table is not there.
-    #[error("there is no table {name}{}", hint(nearest))]
+    #[error("{}there is no table {name}{}{}", place(*line, *column), silent(silent_agency), hint(nearest))]
     UnknownTable {
         /// As it was written.
         name: String,
+        /// Its agency, if that publishes nothing, and those with similar ids that do.
+        silent_agency: Option<(String, Vec<String>)>,
         /// Tables with similar names, as SQL would write them, the nearest first.
         nearest: Vec<String>,
+        /// The line where, from 1, if known.
+        line: Option<u64>,
+        /// The character where, from 1, if known.
+        column: Option<u64>,
+    },
+    /// A table is there, and not in that version.
+    #[error("{}there is no table {name}: {table} has {}", place(*line, *column), versions(*newest))]
+    UnknownVersion {
+        /// As it was written.
+        name: String,
+        /// The table's newest version, as SQL would write it.
+        table: String,
+        /// The number of that version; all before it are there, too.
+        newest: u64,
+        /// The dataset, as the catalogue calls it.
+        dataset: String,
+        /// The line where, from 1, if known.
+        line: Option<u64>,
+        /// The character where, from 1, if known.
+        column: Option<u64>,
     },
     /// A column is not there.
-    #[error("there is no column ‘{name}’{}{}", value_hint(*text, name), hint(nearest))]
+    #[error("{}there is no column ‘{name}’{}{}", place(*line, *column), value_hint(*text, name), hint(nearest))]
     UnknownColumn {
         /// As it was written.
         name: String,
@@ -44,6 +67,10 @@ pub enum QueryError {
         text: bool,
         /// Columns with similar names, the nearest first.
         nearest: Vec<String>,
+        /// The line where, from 1, if known.
+        line: Option<u64>,
+        /// The character where, from 1, if known.
+        column: Option<u64>,
     },
     /// The query ran into a limit, here or at a provider.
     #[error("the query was stopped: {0}")]
@@ -84,7 +111,11 @@ pub enum QueryError {
 }
 
 /// Who refuses or fails, where it is no other agency.
-const THIS_NODE: &str = "this node";
+pub(crate) const THIS_NODE: &str = "this node";
+
+/// How to see which tables and columns there are.
+const LOOK: &str =
+    "‘jingwei find’ lists what there is, and ‘jingwei describe AGENCY/NAME’ its columns";
 
 fn place(line: Option<u64>, column: Option<u64>) -> String {
     match (line, column) {
@@ -97,6 +128,24 @@ fn hint(nearest: &[String]) -> String {
     match nearest {
         [] => String::new(),
         names => format!("; the nearest: {}", names.join(", ")),
+    }
+}
+
+fn silent(agency: &Option<(String, Vec<String>)>) -> String {
+    let Some((id, near)) = agency else {
+        return String::new();
+    };
+    let near = match near.as_slice() {
+        [] => String::new(),
+        near => format!(" (the nearest that do: {})", near.join(", ")),
+    };
+    format!("; no agency ‘{id}’ publishes anything{near}")
+}
+
+fn versions(newest: u64) -> String {
+    match newest {
+        1 => "version 1 alone".to_owned(),
+        newest => format!("the versions 1 to {newest}"),
     }
 }
 
@@ -117,6 +166,30 @@ impl QueryError {
             QueryError::Uncomputable(message) => QueryError::wrong(message),
             other => other,
         }
+    }
+
+    /// What whoever asked can do next, where the error itself does not say it.
+    pub fn advice(&self) -> Option<String> {
+        Some(match self {
+            QueryError::ReadOnly { what }
+                if what.starts_with("SHOW") || what.starts_with("DESC") =>
+            {
+                LOOK.to_owned()
+            }
+            QueryError::UnknownTable { .. } => {
+                format!("{LOOK}; in SQL a table is AGENCY.NAME, like \"fr.bre\".communes")
+            }
+            QueryError::UnknownVersion { table, dataset, .. } => {
+                format!("{table} is the newest; ‘jingwei describe {dataset}’ lists its versions")
+            }
+            QueryError::Incomplete { agency, .. } if agency == THIS_NODE => {
+                "‘jingwei doctor’ finds the reason".to_owned()
+            }
+            QueryError::Incomplete { agency, .. } => format!(
+                "ask again in a moment; ‘jingwei doctor’ shows which other nodes can be reached; if it stays so, call the people of {agency}, whose node has to answer"
+            ),
+            _ => return None,
+        })
     }
 
     /// This node declines, and asks nobody.
@@ -147,6 +220,9 @@ impl From<QueryError> for DataFusionError {
 /// that was a [`QueryError`] on its way in comes out as it was.
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> QueryError {
+        if let Some(missing) = Missing::from_error(&error) {
+            return missing.into_error();
+        }
         let root = error.find_root();
         match root {
             DataFusionError::External(cause) => {
@@ -175,18 +251,18 @@ impl From<DataFusionError> for QueryError {
                 QueryError::wrong(ungrouped(message))
             }
             DataFusionError::Plan(message) | DataFusionError::NotImplemented(message) => {
-                QueryError::wrong(message)
+                QueryError::wrong(of_plan(message))
             }
-            DataFusionError::SchemaError(error, _) => QueryError::wrong(error.to_string()),
+            DataFusionError::SchemaError(error, _) => QueryError::wrong(of_names(error)),
             // The engine calls it internal when a function does not fit its arguments, too. Its
             // first line says what; the rest asks to report a defect.
             DataFusionError::Internal(message) => {
-                QueryError::Uncomputable(message.lines().next().unwrap_or_default().to_owned())
+                QueryError::Uncomputable(plain(message.lines().next().unwrap_or_default()))
             }
             other => {
                 let message = other.message();
-                let told = not_cast(&message);
-                QueryError::Uncomputable(told.unwrap_or_else(|| message.into_owned()))
+                let told = not_cast(&message).or_else(|| divided_by_zero(&message));
+                QueryError::Uncomputable(told.unwrap_or_else(|| plain(&message)))
             }
         }
     }
@@ -239,6 +315,82 @@ fn not_cast(message: &str) -> Option<String> {
     Some(format!("the text '{text}' cannot be read as {kind}{form}"))
 }
 
+fn divided_by_zero(message: &str) -> Option<String> {
+    let divided = message.contains("Divide by zero");
+    divided.then(|| "it divides by zero; NULLIF(…, 0) makes that no value".to_owned())
+}
+
+/// What keeps a query from being planned.
+fn of_plan(message: &str) -> String {
+    no_such_function(message)
+        .or_else(|| no_common_type(message))
+        .unwrap_or_else(|| plain(&in_our_words(message)))
+}
+
+fn no_such_function(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("Invalid function '")?;
+    let (name, rest) = rest.split_once('\'')?;
+    let near = rest.split_once("Did you mean '");
+    let near = near.and_then(|(_, near)| near.split('\'').next());
+    let near: Vec<String> = near.into_iter().map(str::to_owned).collect();
+    Some(format!("there is no function {name}{}", hint(&near)))
+}
+
+/// How the engine introduces an operation whose sides have types that do not go together.
+const NO_COMMON_TYPE: [&str; 2] = [
+    "Cannot coerce arithmetic expression ",
+    "Cannot infer common argument type for comparison operation ",
+];
+
+fn no_common_type(message: &str) -> Option<String> {
+    let mut introductions = NO_COMMON_TYPE.iter();
+    let (_, operation) = introductions.find_map(|words| message.split_once(words))?;
+    let operation = operation.lines().next().unwrap_or_default();
+    let operation = in_our_words(operation.trim_end_matches(" to valid types"));
+    Some(format!(
+        "{operation} is not possible: these types do not go together; CAST(… AS …) changes one of them"
+    ))
+}
+
+/// What is wrong with the names of columns, where they are there.
+fn of_names(error: &SchemaError) -> String {
+    match error {
+        SchemaError::AmbiguousReference { field } if field.relation.is_none() => format!(
+            "the column ‘{}’ is in more than one table: write which, like p.{} after FROM … AS p",
+            field.name, field.name
+        ),
+        SchemaError::DuplicateQualifiedField { qualifier, .. } => format!(
+            "the table {qualifier} stands in the query twice: give each a name of its own, like FROM … AS p"
+        ),
+        SchemaError::AmbiguousReference { field } => same_name(&field.name),
+        SchemaError::DuplicateUnqualifiedField { name } => same_name(name),
+        // Told by its own kind of error, with the nearest names.
+        SchemaError::FieldNotFound { field, .. } => format!("there is no column ‘{}’", field.name),
+    }
+}
+
+fn same_name(name: &str) -> String {
+    format!("two columns are called ‘{name}’: give one another name with AS")
+}
+
+/// How the engine introduces errors, its own and those within them.
+const INTRODUCTIONS: [&str; 8] = [
+    "Error during planning: ",
+    "This feature is not implemented: ",
+    "Schema error: ",
+    "SQL error: ",
+    "Execution error: ",
+    "Arrow error: ",
+    "Internal error: ",
+    "External error: ",
+];
+
+/// The message without the engine's introductions.
+fn plain(message: &str) -> String {
+    let cut = |text: String, words: &&str| text.replace(words, "");
+    INTRODUCTIONS.iter().fold(message.to_owned(), cut)
+}
+
 /// The engine's types as schemas call them.
 fn in_our_words(text: &str) -> String {
     let mut text = text.to_owned();
@@ -279,11 +431,34 @@ fn syntax(message: &str) -> QueryError {
     });
     match place {
         Some((what, line, column)) => QueryError::WrongSql {
-            message: what.to_owned(),
+            message: unexpected(what),
             line: Some(line),
             column: Some(column),
         },
-        None => QueryError::wrong(message),
+        None => QueryError::wrong(unexpected(message)),
+    }
+}
+
+/// What the parser met, in a sentence.
+fn unexpected(message: &str) -> String {
+    if message.contains("recursion limit") {
+        return "the query is nested too deeply".to_owned();
+    }
+    if message.starts_with("Unterminated") {
+        return "a quotation mark is not closed".to_owned();
+    }
+    let parts = message.strip_prefix("Expected: ");
+    let Some((expected, found)) = parts.and_then(|parts| parts.rsplit_once(", found: ")) else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "an SQL statement" => "a query (SELECT …)",
+        "end of statement" => "the end of the query",
+        other => other,
+    };
+    match found {
+        "EOF" => format!("the query ends where {expected} is expected"),
+        found => format!("‘{found}’ stands where {expected} is expected"),
     }
 }
 
@@ -297,8 +472,44 @@ mod tests {
             syntax("sql parser error: Expected: an expression, found: FROM at Line: 1, Column: 8");
         assert_eq!(
             error.to_string(),
-            "line 1, column 8: Expected: an expression, found: FROM"
+            "line 1, column 8: ‘FROM’ stands where an expression is expected"
         );
+        for (engine, told) in [
+            (
+                "Expected: an expression, found: EOF",
+                "the query ends where an expression is expected",
+            ),
+            (
+                "Unterminated string literal at Line: 2, Column: 3",
+                "line 2, column 3: a quotation mark is not closed",
+            ),
+            ("recursion limit exceeded", "the query is nested too deeply"),
+        ] {
+            let error = syntax(&format!("sql parser error: {engine}"));
+            assert_eq!(error.to_string(), told);
+        }
+    }
+
+    #[test]
+    fn no_words_of_the_engine_are_left() {
+        for (engine, told) in [
+            (
+                "Invalid function 'nosuch'.\nDid you mean 'nvl'?",
+                "there is no function nosuch; the nearest: nvl",
+            ),
+            ("Invalid function 'nosuch'", "there is no function nosuch"),
+            (
+                "Cannot coerce arithmetic expression Utf8 + Boolean to valid types",
+                "text + boolean is not possible",
+            ),
+            (
+                "type coercion: Error during planning: no Int64",
+                "type coercion: no integer",
+            ),
+        ] {
+            let error = QueryError::from(DataFusionError::Plan(engine.to_owned()));
+            assert!(error.to_string().starts_with(told), "{error}");
+        }
     }
 
     #[test]

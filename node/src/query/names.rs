@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, TableFactor, VisitMut, VisitorMut,
+    self, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, TableFactor, VisitMut, Visitor, VisitorMut,
 };
 
 use super::error::QueryError;
@@ -106,6 +106,39 @@ fn fold_ident(ident: &mut Ident) {
     }
 }
 
+/// Line and character, from 1, where a table stands in a folded `query`, if known.
+pub fn place_of(query: &Query, agency: Option<&str>, table: &str) -> Option<(u64, u64)> {
+    let mut wanted = Wanted { agency, table };
+    match ast::Visit::visit(query, &mut wanted) {
+        ControlFlow::Break(place) => Some(place),
+        ControlFlow::Continue(()) => None,
+    }
+}
+
+struct Wanted<'a> {
+    agency: Option<&'a str>,
+    table: &'a str,
+}
+
+impl Visitor for Wanted<'_> {
+    type Break = (u64, u64);
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<(u64, u64)> {
+        let idents = relation.0.iter().filter_map(ObjectNamePart::as_ident);
+        let parts: Vec<&Ident> = idents.collect();
+        let (agency, table) = match parts.as_slice() {
+            [table] => (None, table),
+            [agency, table] => (Some(agency.value.as_str()), table),
+            _ => return ControlFlow::Continue(()),
+        };
+        let place = parts[0].span.start;
+        if agency == self.agency && table.value == self.table && place.line > 0 {
+            return ControlFlow::Break((place.line, place.column));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
 /// A column that planning did not find.
 #[derive(Debug)]
 pub struct Missing {
@@ -183,6 +216,8 @@ impl Missing {
             name: self.column.flat_name(),
             text,
             nearest,
+            line: self.place.map(|(line, _)| line),
+            column: self.place.map(|(_, column)| column),
         }
     }
 }

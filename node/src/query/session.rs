@@ -45,6 +45,9 @@ pub trait Resolver: std::fmt::Debug + Send + Sync {
 
     /// The datasets of one agency.
     fn tables(&self, agency: &str) -> Vec<String>;
+
+    /// The number of a dataset's newest version, if there is one.
+    fn newest(&self, agency: &str, table: &str) -> Option<u64>;
 }
 
 /// Runs one user's queries.
@@ -97,25 +100,50 @@ impl Session {
                 table,
             } = &reference
             else {
-                return Err(self.unknown(None, reference.table()));
+                return Err(self.unknown(query, None, reference.table()));
             };
             match self.resolver.table(agency, table).await? {
                 Some(found) => catalog.add(agency, table, found),
-                None => return Err(self.unknown(Some(agency), table)),
+                None => return Err(self.unknown(query, Some(agency), table)),
             }
         }
         Ok(catalog)
     }
 
-    fn unknown(&self, agency: Option<&str>, table: &str) -> QueryError {
+    fn unknown(&self, query: &Query, agency: Option<&str>, table: &str) -> QueryError {
         let name = match agency {
             Some(agency) => names::spell(agency, table),
             None => table.to_owned(),
         };
+        let place = names::place_of(query, agency, table);
+        let (line, column) = place.unzip();
+        if let (Some(agency), Some((dataset, _))) = (agency, table.split_once('@'))
+            && let Some(newest) = self.resolver.newest(agency, dataset)
+        {
+            return QueryError::UnknownVersion {
+                name,
+                table: names::spell(agency, dataset),
+                newest,
+                dataset: format!("{agency}/{dataset}"),
+                line,
+                column,
+            };
+        }
         QueryError::UnknownTable {
             name,
+            silent_agency: agency.and_then(|agency| self.silent(agency)),
             nearest: self.nearest(agency, table),
+            line,
+            column,
         }
+    }
+
+    /// The agency, if it publishes nothing, and those with similar ids that do.
+    fn silent(&self, agency: &str) -> Option<(String, Vec<String>)> {
+        let all = self.resolver.agencies();
+        let near = || jingwei_schemas::nearest(agency, all.iter().map(String::as_str));
+        let publishes = all.iter().any(|other| other == agency);
+        (!publishes).then(|| (agency.to_owned(), near()))
     }
 
     /// Tables of that agency with a similar name, or else that name at any agency, or else a

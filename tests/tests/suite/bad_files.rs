@@ -99,6 +99,22 @@ fn a_list_of_rejects_is_gone_when_the_file_is_published() {
 }
 
 #[test]
+fn where_no_list_can_be_written_the_violations_are_shown_all_the_same() {
+    let pair = Pair::shared();
+    let list = pair.a.work.join("unlisted.csv.rejects.csv");
+    // Not even its owner writes to a directory as to a file.
+    std::fs::create_dir(&list).unwrap();
+    let bad = "code,name,people\n3500,Amanlis,1763\n";
+    let words = [
+        "line 2, column ‘code’",
+        "1 row breaks the schema; nothing was published",
+        "the list cannot be written to /",
+        "/unlisted.csv.rejects.csv: ",
+    ];
+    refused(&pair, "unlisted", bad, SCHEMA, &words);
+}
+
+#[test]
 fn invalid_rows_are_listed_and_nothing_is_published() {
     let pair = Pair::shared();
     let csv = "code,name,people\n35001,Acigné,6930\n3500,Amanlis,1763\n35003,,many\n";

@@ -14,8 +14,18 @@ fn asked(pair: &Pair, sql: &str, code: i32, words: &[&str]) {
 #[test]
 fn wrong_sql() {
     let pair = Pair::shared();
-    asked(&pair, "SELEC 1", 2, &[]);
-    asked(&pair, "SELECT code FROM aa.places WHERE", 2, &[]);
+    asked(
+        &pair,
+        "SELEC 1",
+        2,
+        &["line 1, column 1: ‘SELEC’ stands where"],
+    );
+    asked(
+        &pair,
+        "SELECT code FROM aa.places WHERE",
+        2,
+        &["the query ends where"],
+    );
     asked(
         &pair,
         "SELECT code FROM aa.places GROUP BY name",
@@ -65,13 +75,23 @@ fn tables_and_columns_that_are_not_there_with_the_nearest() {
         &pair,
         "SELECT * FROM aa.plases",
         2,
-        &["plases", "nearest", "aa.places"],
+        &[
+            "line 1, column 15: ",
+            "plases",
+            "nearest",
+            "aa.places",
+            "‘jingwei find’",
+        ],
     );
     asked(
         &pair,
         "SELECT * FROM ab.places",
         2,
-        &["ab.places", "nearest"],
+        &[
+            "ab.places",
+            "no agency ‘ab’ publishes anything (the nearest that do: aa, bb)",
+            "; the nearest: ",
+        ],
     );
     asked(
         &pair,
@@ -79,14 +99,37 @@ fn tables_and_columns_that_are_not_there_with_the_nearest() {
         2,
         &["zz.nothing_like_it"],
     );
-    asked(&pair, "SELECT * FROM aa.\"places@9\"", 2, &["places@9"]);
+    asked(
+        &pair,
+        "SELECT * FROM aa.\"places@9\"",
+        2,
+        &[
+            "places@9",
+            "aa.places has the versions 1 to 2",
+            "‘jingwei describe aa/places’",
+        ],
+    );
     asked(
         &pair,
         "SELECT peple FROM aa.places",
         2,
-        &["peple", "people"],
+        &["line 1, column 8: ", "peple", "the nearest: people"],
     );
-    asked(&pair, "SELECT * FROM information_schema.tables", 2, &[]);
+    for sql in [
+        "SELECT * FROM information_schema.tables",
+        "SHOW TABLES",
+        "DESCRIBE aa.places",
+    ] {
+        let words = ["‘jingwei find’", "‘jingwei describe AGENCY/NAME’"];
+        asked(&pair, sql, 2, &words);
+    }
+    // Its own people see the versions of what the agency withholds.
+    let own = pair.a.sql("SELECT * FROM aa.\"secret@9\"", &[]);
+    own.expect_code(2)
+        .complains(&["aa.secret has version 1 alone"]);
+    let other = pair.b.sql("SELECT * FROM aa.\"secret@9\"", &[]);
+    let other = other.expect_code(2);
+    assert!(!other.stderr.contains("version"), "{other}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a newcomer types, rightly and wrongly, and what the programs say to it.
 
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -239,6 +240,36 @@ fn what_a_root_cannot_have_is_not_proposed() {
 }
 
 #[test]
+fn a_key_that_others_can_read_is_told_of_a_node_that_does_not_run() {
+    let federation = Federation::start();
+    let node = federation.joined("new", &["aa"]);
+    let stopped = || {
+        let ran = node.run(&["doctor"]).expect_code(1);
+        ran.complains(&["does not run"])
+    };
+    stopped().prints(&["keys        private; agencies hosted: 1"]);
+    let keys = ["agencies/aa/journal.pem", "keys/tls.key.pem"];
+    for key in keys {
+        let open = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(node.dir.join(key), open).unwrap();
+    }
+    let told = stopped();
+    assert!(!told.stdout.contains("keys        private"), "{told}");
+    for key in keys {
+        let path = node.dir.join(key).display().to_string();
+        let problem =
+            format!("problem     the key file {path} has mode 0644, so others may read it");
+        let lines = told.stdout.lines();
+        assert_eq!(
+            lines.filter(|line| line.starts_with(&problem)).count(),
+            1,
+            "{told}"
+        );
+        assert!(told.stdout.contains(&format!("chmod 600 {path}")), "{told}");
+    }
+}
+
+#[test]
 fn another_file_is_not_called_damaged_evidence() {
     let dir = tempfile::tempdir().unwrap();
     let root = Pair::shared().federation.registry.fingerprint.clone();
@@ -278,6 +309,20 @@ fn what_is_not_there_is_told_with_what_is() {
         describe(whole, &["the nearest: ", "aa/places"]);
     }
     describe("nothing_like_it", &["‘jingwei find’"]);
+    describe(
+        "zb/places",
+        &[
+            "there is no agency zb in this federation",
+            "the nearest agencies: bb; datasets: the nearest: ",
+            "aa/places",
+        ],
+    );
+    let found = |word: &str| pair.b.run(&["find", word]).ok();
+    found("zb").prints(&["nothing found; the nearest: bb; ‘jingwei find’"]);
+    found("plases").prints(&["nothing found; the nearest: aa/places"]);
+    found("nothing_like_it").prints(&["nothing found; ‘jingwei find’"]);
+    let suspended = pair.b.run(&["suspend", "zb", "--yes"]).expect_code(2);
+    suspended.complains(&["there is no agency zb", "the nearest agencies: bb"]);
     let newest = "its newest version is aa/places@2; ‘jingwei describe aa/places’";
     describe("aa/places@9", &["there is no aa/places@9", newest]);
     describe("bb/open@2", &["its only version is bb/open@1"]);
@@ -341,6 +386,12 @@ fn units_are_those_of_ucum_and_dates_are_explained() {
     publish("Cel", "01/02/2024")
         .expect_code(1)
         .complains(&["line 2", "‘day’", "YYYY-MM-DD"]);
+    publish("Cel", "1998-13-01").expect_code(1).complains(&[
+        "line 2",
+        "‘day’",
+        "month is 13",
+        "YYYY-MM-DD",
+    ]);
 }
 
 #[test]

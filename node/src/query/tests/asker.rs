@@ -149,7 +149,11 @@ async fn only_one_query_that_reads_is_run() {
         ("SELECT 1; SELECT 2", "one query at a time"),
         ("", "no query"),
         ("SELEC 1", "line 1, column 1"),
-        ("SELECT 1\n  FROM fr.t WHERE", "Expected"),
+        ("SELECT 1\n  FROM fr.t WHERE", "the query ends where"),
+        (
+            "SELECT code FROM fr.insee.communes a JOIN fr.insee.communes b ON a.code = b.code",
+            "the column ‘code’ is in more than one table",
+        ),
         ("SELECT 1\n  FRO fr.t", "line 2, column"),
         (
             "SELECT * FROM read_csv('/etc/passwd')",
@@ -160,7 +164,16 @@ async fn only_one_query_that_reads_is_run() {
     ] {
         match pair.error(sql).await {
             error @ QueryError::WrongSql { .. } => {
-                assert!(error.to_string().contains(part), "{sql}: {error}");
+                let told = error.to_string();
+                assert!(told.contains(part), "{sql}: {told}");
+                for word in [
+                    "Error during planning",
+                    "Schema error",
+                    "ParserError",
+                    "Utf8",
+                ] {
+                    assert!(!told.contains(word), "{sql}: {told}");
+                }
             }
             other => panic!("{sql}: {other:?}"),
         }
@@ -202,8 +215,14 @@ async fn unknown_names_come_with_the_nearest() {
             QueryError::UnknownTable {
                 name: told,
                 nearest: near,
+                line,
+                column,
+                ..
             } => {
                 assert_eq!(told, name, "{sql}");
+                if !nearest.is_empty() {
+                    assert_eq!((line, column), (Some(1), Some(15)), "{sql}");
+                }
                 assert_eq!(near.first().map_or("", String::as_str), nearest, "{sql}");
             }
             // Some are no SQL at all, which is as well.
@@ -212,14 +231,63 @@ async fn unknown_names_come_with_the_nearest() {
         }
     }
     match pair.error("SELECT populatoin FROM fr.insee.communes").await {
-        QueryError::UnknownColumn { name, nearest, .. } => {
+        QueryError::UnknownColumn {
+            name,
+            nearest,
+            line,
+            column,
+            ..
+        } => {
             assert_eq!(
                 (name.as_str(), nearest),
                 ("populatoin", vec!["population".to_owned()])
             );
+            assert_eq!((line, column), (Some(1), Some(8)));
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn unknown_versions_and_agencies_are_told_apart_from_unknown_tables() {
+    let pair = Pair::new(10);
+    let version = pair.error("SELECT 1 FROM fr.insee.communes@9").await;
+    assert_eq!(
+        version.to_string(),
+        r#"line 1, column 15: there is no table "fr.insee"."communes@9": "fr.insee".communes has the versions 1 to 3"#
+    );
+    let advice = version.advice().unwrap();
+    assert!(
+        advice.contains("‘jingwei describe fr.insee/communes’"),
+        "{advice}"
+    );
+    let agency = pair.error("SELECT 1 FROM fr.inse.nothing").await;
+    assert_eq!(
+        agency.to_string(),
+        r#"line 1, column 15: there is no table "fr.inse".nothing; no agency ‘fr.inse’ publishes anything (the nearest that do: fr.insee)"#
+    );
+    let table = pair.error("SELECT 1 FROM fr.insee.nothing").await;
+    assert!(!table.to_string().contains("no agency"), "{table}");
+}
+
+#[tokio::test]
+async fn who_looks_for_tables_in_sql_is_shown_the_catalogue() {
+    let pair = Pair::new(10);
+    for sql in [
+        "SHOW TABLES",
+        "SHOW COLUMNS FROM fr.insee.communes",
+        "DESCRIBE fr.insee.communes",
+        "DESC fr.insee.communes",
+        "SELECT * FROM information_schema.tables",
+    ] {
+        let error = pair.error(sql).await;
+        let advice = error.advice().unwrap_or_default();
+        for command in ["‘jingwei find’", "‘jingwei describe AGENCY/NAME’"] {
+            assert!(advice.contains(command), "{sql}: {error}: {advice}");
+        }
+    }
+    let writing = pair.error("DROP TABLE fr.insee.communes").await;
+    assert_eq!(writing.advice(), None);
 }
 
 #[tokio::test]

@@ -230,6 +230,13 @@ impl Resolver for Tables {
             .filter(|(of, table)| of == agency && !table.contains('@'));
         own.map(|(_, table)| table.clone()).collect()
     }
+
+    fn newest(&self, agency: &str, table: &str) -> Option<u64> {
+        let all = self.0.keys().filter(|(of, _)| of == agency);
+        let versions = all.filter_map(|(_, name)| name.split_once('@'));
+        let own = versions.filter(|(name, _)| *name == table);
+        own.filter_map(|(_, version)| version.parse().ok()).max()
+    }
 }
 
 /// The same tables reached over the border and held in memory.
