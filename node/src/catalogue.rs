@@ -11,6 +11,7 @@ use jingwei_proto::wire::node::{
     DataFile, DatasetSummary, DatasetVersion, DescribeResponse, FindResponse,
 };
 use jingwei_registry::fault::{Blame, Fault};
+use jingwei_registry::standing;
 use jingwei_schemas::TableSchema;
 
 use crate::exchange::ask::{Question, ThroughExchange};
@@ -259,31 +260,13 @@ impl Node {
 
     fn unknown(&self, id: &DatasetId) -> Fault {
         let meant = self.meant(&id.to_string());
-        match self.member(&id.agency) {
-            Err(fault) if fault.blame == Blame::NotFound => {
-                let fault = self.with_nearest(fault);
-                let agencies = fault.advice.iter().map(|near| format!("{near}; "));
-                let advice = format!("{}datasets: {meant}", agencies.collect::<String>());
-                fault.advise(advice)
-            }
-            _ => Fault::new(Blame::NotFound, format!("there is no dataset {id}")).advise(meant),
+        if !matches!(self.known.agency(&id.agency), Ok(None)) {
+            return Fault::new(Blame::NotFound, format!("there is no dataset {id}")).advise(meant);
         }
-    }
-
-    /// That there is no such agency, with those that are called nearly so; any other fault as it is.
-    pub(crate) fn with_nearest(&self, fault: Fault) -> Fault {
-        let unknown = fault.agency.as_ref().filter(|id| {
-            let unknown = matches!(self.known.agency(id), Ok(None));
-            fault.blame == Blame::NotFound && unknown
-        });
-        let near = unknown.map(|id| self.near_agencies(id.as_str()));
-        match near.unwrap_or_default().as_slice() {
-            [] => fault,
-            near => {
-                let advice = format!("the nearest agencies: {}", near.join(", "));
-                fault.advise(advice)
-            }
-        }
+        let fault = standing::unknown(self.replica.index(), &id.agency);
+        let agencies = fault.advice.iter().map(|near| format!("{near}; "));
+        let advice = format!("{}datasets: {meant}", agencies.collect::<String>());
+        fault.advise(advice)
     }
 
     fn near_agencies(&self, id: &str) -> Vec<String> {

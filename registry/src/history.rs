@@ -126,7 +126,7 @@ pub fn stopped(index: &Index, log: &LogReader, record: &AgencyRecord) -> Option<
 }
 
 /// What an agency is, and since when, where it is already what `action` would make it: suspended,
-/// or active. `None` where there is something to do, or the rules have something against it.
+/// active, or described in these words. `None` where there is something to do, or the rules have something against it.
 pub fn already(
     index: &Index,
     log: &LogReader,
@@ -141,6 +141,13 @@ pub fn already(
             let since = newest(index, log, record, starting);
             let since = since.map(|(at, ())| format!(" since log entry {at}"));
             Some(format!("{}{}", record.status, since.unwrap_or_default()))
+        }
+        (Action::Update(new), Status::Active | Status::Suspended) => {
+            let same = new.name == record.name
+                && new.level == record.level
+                && new.territory == record.territory
+                && new.roles == record.roles;
+            same.then(|| "described so already".to_owned())
         }
         _ => None,
     }

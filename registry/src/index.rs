@@ -54,7 +54,7 @@ const BATCH: usize = 256;
 /// Before the places of rejected entries.
 const REJECTED: &[u8] = b"rejected/";
 /// sled's page cache, in bytes: a node hosts many agencies in little memory.
-const CACHE: u64 = 32 * 1024 * 1024;
+const CACHE: u64 = 48 * 1024 * 1024;
 
 /// The index cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -33,7 +33,7 @@ use crate::keyring::Ring;
 use crate::log::{Entry, Log, LogError, LogReader, Stored};
 pub use crate::paths::Paths;
 use crate::quota::SubmitLimits;
-use crate::sequencer::{LogKeys, Sequencer};
+use crate::sequencer::{LogKeys, Sequencer, may_be_root};
 use crate::serve::{self, ServeLimits, TlsMode};
 use crate::telemetry::Metrics;
 use crate::tls::{self, ClientKeys, Identity};
@@ -359,6 +359,9 @@ pub fn newest_record(paths: &Paths) -> Result<RootRecord, OpenError> {
 /// What an entry of one's own log says, if it is a root document.
 fn root_record(index: u64, envelope: &[u8]) -> Option<RootRecord> {
     let envelope = Envelope::parse(envelope).ok()?;
+    if !may_be_root(&envelope) {
+        return None;
+    }
     let statement = Statement::parse(envelope.payload()).ok()?;
     match &statement.predicate {
         Predicate::Root(body) => Some(RootRecord::of(

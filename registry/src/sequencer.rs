@@ -413,11 +413,15 @@ fn stopped() -> Fault {
         .advise("submit again when it is back; the same statement is never entered twice")
 }
 
+/// Whether an envelope may hold a root document, at first sight.
+pub(crate) fn may_be_root(envelope: &Envelope) -> bool {
+    std::str::from_utf8(envelope.payload()).is_ok_and(|text| text.contains(ROOT))
+}
+
 /// The root document that an envelope holds, if it holds one.
 fn root_in(envelope: &Envelope) -> Option<Root> {
     // Roots are rare, and to parse each statement twice would not be cheap.
-    let text = std::str::from_utf8(envelope.payload()).ok()?;
-    if !text.contains(ROOT) {
+    if !may_be_root(envelope) {
         return None;
     }
     match Statement::parse(envelope.payload()).ok()?.predicate {
@@ -440,7 +444,7 @@ pub fn from_rejection(rejection: Rejection) -> Fault {
         ),
         Rule::Unauthorised => (
             Blame::Unauthorised,
-            "ask your superior, or sign with the right key",
+            "ask whoever is above the agency, its superior or, for a national one, the keepers of the root keys; or sign with the right key",
         ),
         Rule::Inconsistent => (
             Blame::Inconsistent,

@@ -30,7 +30,7 @@ pub fn unknown(index: &Index, id: &AgencyId) -> Fault {
     let near = jingwei_schemas::nearest(id.as_str(), ids.iter().map(String::as_str));
     let advice = match near.as_slice() {
         [] => "see how its id is written, and that it is enrolled".to_owned(),
-        near => format!("the nearest: {}", near.join(", ")),
+        near => format!("the nearest agencies: {}", near.join(", ")),
     };
     let message = format!("there is no agency {id} in this federation");
     Fault::new(Blame::NotFound, message).advise(advice)

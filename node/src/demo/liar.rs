@@ -12,7 +12,7 @@ use jingwei_registry::fault::Fault;
 use jingwei_registry::http;
 use jingwei_registry::keyring::Ring;
 use jingwei_registry::log::{Entry, Log, LogReader};
-use jingwei_registry::registry::{Paths, first_record};
+use jingwei_registry::registry::{Paths, newest_record};
 use jingwei_registry::replica::ReplicaError;
 use jingwei_registry::serve::{ServeLimits, TlsMode, serve};
 use jingwei_registry::source::Source;
@@ -35,7 +35,7 @@ pub async fn stop(tour: &mut Tour<'_>) -> Result<(), Fault> {
     tour.screen.gap();
     let registry = tour.federation.registry.dir().to_owned();
     let forged = tour.federation.dir().join("lying-registry");
-    let record = first_record(&Paths::new(&registry)).map_err(failed)?;
+    let record = newest_record(&Paths::new(&registry)).map_err(failed)?;
     let lie = {
         let (registry, record, forged) = (registry, record.clone(), forged);
         blocking(move || forge(&registry, &record, &forged)).await?

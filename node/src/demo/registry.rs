@@ -16,7 +16,7 @@ use jingwei_registry::enrolment::Proposal;
 use jingwei_registry::fault::{Blame, Fault};
 use jingwei_registry::found::{Plan, found, sign_together};
 use jingwei_registry::keyfile;
-use jingwei_registry::registry::{Paths, Registry, first_record};
+use jingwei_registry::registry::{Paths, Registry, newest_record};
 use jingwei_registry::sequencer::Sequencer;
 use jingwei_registry::serve::ServeLimits;
 use jingwei_registry::submit::Submitter;
@@ -62,7 +62,7 @@ impl RunningRegistry {
         let founding = dir.clone();
         let founded =
             blocking(move || found(&founding, &plan, clock::system()(), Disk::new())).await?;
-        let record = first_record(&Paths::new(&dir)).map_err(failed)?;
+        let record = newest_record(&Paths::new(&dir)).map_err(failed)?;
         let log = CheckpointKeys::of_root(&record).log_key().map_err(failed)?;
         let serve = |witness: Witness| witness.serve(log.clone());
         let witnesses = try_join_all(witnesses.into_iter().map(serve)).await?;

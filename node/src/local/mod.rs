@@ -64,9 +64,9 @@ impl Local for LocalService {
         &self,
         request: Request<ChangeAgencyRequest>,
     ) -> Result<Response<ChangeAgencyResponse>, Status> {
-        let changed = self.0.change_agency(request.get_ref()).await;
-        let changed = changed.map_err(|fault| self.0.with_nearest(fault))?;
-        Ok(Response::new(changed))
+        Ok(Response::new(
+            self.0.change_agency(request.get_ref()).await?,
+        ))
     }
 
     async fn follow(

@@ -34,7 +34,7 @@ pub enum QueryError {
         /// As it was written.
         name: String,
         /// Its agency, if that publishes nothing, and those with similar ids that do.
-        silent_agency: Option<(String, Vec<String>)>,
+        silent_agency: Option<Box<(String, Vec<String>)>>,
         /// Tables with similar names, as SQL would write them, the nearest first.
         nearest: Vec<String>,
         /// The line where, from 1, if known.
@@ -131,8 +131,8 @@ fn hint(nearest: &[String]) -> String {
     }
 }
 
-fn silent(agency: &Option<(String, Vec<String>)>) -> String {
-    let Some((id, near)) = agency else {
+fn silent(agency: &Option<Box<(String, Vec<String>)>>) -> String {
+    let Some((id, near)) = agency.as_deref() else {
         return String::new();
     };
     let near = match near.as_slice() {

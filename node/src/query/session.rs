@@ -131,7 +131,7 @@ impl Session {
         }
         QueryError::UnknownTable {
             name,
-            silent_agency: agency.and_then(|agency| self.silent(agency)),
+            silent_agency: agency.and_then(|agency| self.silent(agency)).map(Box::new),
             nearest: self.nearest(agency, table),
             line,
             column,

@@ -113,9 +113,9 @@ struct Recover {
 
 pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     match &arguments.what {
-        What::Suspend(change) => simple(change, Action::Suspend(reason(change))),
-        What::Resume(change) => simple(change, Action::Resume(reason(change))),
-        What::Revoke(change) => simple(change, Action::Revoke(reason(change))),
+        What::Suspend(change) => simple(change, |_| Action::Suspend(reason(change))),
+        What::Resume(change) => simple(change, |_| Action::Resume(reason(change))),
+        What::Revoke(change) => simple(change, |_| Action::Revoke(reason(change))),
         What::Successor(heir) => {
             let successor = Successor {
                 successor: heir.successor.clone(),
@@ -127,10 +127,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         }
         What::Update(update) => {
             changes(update)?;
-            let view = update.change.running.view_to_enter()?;
-            let record = member(&view, &update.change.agency)?;
-            let action = Action::Update(updated(update, &record));
-            propose(&update.change, &view, &record, action)
+            simple(&update.change, |record| {
+                Action::Update(updated(update, record))
+            })
         }
         What::Recover(arguments) => recover(arguments),
     }
@@ -167,11 +166,12 @@ fn changes(update: &Update) -> Result<(), Fault> {
     Ok(())
 }
 
-fn simple(change: &Change, action: Action) -> Result<(), Fault> {
+fn simple(change: &Change, action: impl FnOnce(&AgencyRecord) -> Action) -> Result<(), Fault> {
     // Before what is published, so that nothing counts as waiting that was published meanwhile.
     let committed = change.running.committed().ok();
     let view = change.running.view_to_enter()?;
     let record = member(&view, &change.agency)?;
+    let action = action(&record);
     if let Some(already) = history::already(view.index(), view.log(), &record, &action) {
         nothing_waits(committed, view.log().size())?;
         say!("{} is {already}: nothing to do", record.id);

@@ -1,8 +1,8 @@
 //! Whether what is proposed still follows what is in force: the root or the agency may have changed
 //! while a proposal went from keeper to keeper.
 
-use jingwei_proto::state::{AgencyRecord, RootRecord};
-use jingwei_proto::statement::{Action, Agency, Attributes, Predicate, Root, Statement};
+use jingwei_proto::state::RootRecord;
+use jingwei_proto::statement::{Action, Agency, Predicate, Root, Statement};
 use jingwei_registry::ceremony::Proposal;
 use jingwei_registry::command::{failed, wrong_use};
 use jingwei_registry::enrolment::enrolled_otherwise;
@@ -76,9 +76,6 @@ fn of_agency(statement: &Statement, action: &Action, view: &View) -> Result<Opti
     if let Some(already) = history::already(index, log, &record, action) {
         return Ok(Some(format!("{id} is {already}: nothing to do")));
     }
-    if matches!(action, Action::Update(next) if *next == attributes(&record)) {
-        return Ok(Some(format!("{id} is so already: nothing to do")));
-    }
     let reason = format!(
         "{id} has changed since this was proposed, by log entry {}",
         record.chain.index
@@ -93,15 +90,6 @@ fn of_agency(statement: &Statement, action: &Action, view: &View) -> Result<Opti
         ),
     };
     Err(Fault::new(Blame::Stale, reason).advise(advice))
-}
-
-fn attributes(record: &AgencyRecord) -> Attributes {
-    Attributes {
-        name: record.name.clone(),
-        level: record.level,
-        territory: record.territory.clone(),
-        roles: record.roles.clone(),
-    }
 }
 
 #[cfg(test)]

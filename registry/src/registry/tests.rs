@@ -12,7 +12,7 @@ use super::*;
 use crate::clock;
 use crate::disk::faults::{FailAt, Failure, Faults, Operation, full};
 use crate::enrolment::{Profile, Proposal, parse_territory, propose};
-use crate::fault::Blame;
+use crate::fault::{Blame, Fault};
 use crate::found::{Founded, Plan, found, sign_together};
 use crate::log::tests::directory;
 use crate::log::tests::faults::copy;

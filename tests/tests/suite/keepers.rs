@@ -161,7 +161,7 @@ fn keepers_end_a_national_agency_and_name_its_successor() {
     keepers
         .signed(&nobody, &[1, 2])
         .expect_code(2)
-        .complains(&["no agency ab", "the nearest: aa, bb"]);
+        .complains(&["no agency ab", "the nearest agencies: aa, bb"]);
     keepers
         .decide(&["agency", "successor", "aa", "bb"])
         .prints(&["bb is the superior of the agencies below it"]);

@@ -364,7 +364,7 @@ fn an_ended_agency_is_ended_for_good_and_names_its_successor() {
         // Before anybody is asked.
         assert!(!ran.stderr.contains("--yes"), "{ran}");
     };
-    let near = ["there is no agency aa.y", "the nearest: aa.x"];
+    let near = ["there is no agency aa.y", "the nearest agencies: aa.x"];
     refused(&["successor", "aa.x", "aa.y"], 2, &near);
     refused(&["resume", "aa.y"], 2, &near);
     let own = "cannot be its own successor";

@@ -10,7 +10,7 @@ use jingwei_proto::policy::Policy;
 use jingwei_registry::fault::Blame;
 use jingwei_registry::keyfile;
 use jingwei_registry::log::LogReader;
-use jingwei_registry::registry::{Paths, first_record};
+use jingwei_registry::registry::{Paths, newest_record};
 use jingwei_registry::witness::client::{AskError, PATIENCE, Remote, Target, parse_url};
 use jingwei_tests::local::runtime;
 use jingwei_tests::lying_witness::{LIES, Lie, LyingWitness};
@@ -180,7 +180,7 @@ fn no_lie_of_a_witness_passes_for_a_cosignature() {
         checkpoint: log.checkpoint(),
         note: Note::parse(log.checkpoint_note().unwrap().as_bytes()).unwrap(),
     };
-    let log_key = CheckpointKeys::of_root(&first_record(&paths).unwrap())
+    let log_key = CheckpointKeys::of_root(&newest_record(&paths).unwrap())
         .log_key()
         .unwrap();
     let secret = || SecretKey::from_seed(&[5; 32]);

@@ -194,7 +194,11 @@ fn verifications(registry: &Registry) -> Result<f64, Failure> {
         .envelopes(2.min(end)..end)?
         .map(|bytes| Ok(Envelope::parse(&bytes?)?))
         .collect::<Result<Vec<_>, Failure>>()?;
-    strict::verifications(envelopes.iter().map(|envelope| (agent.key.public(), envelope)))
+    strict::verifications(
+        envelopes
+            .iter()
+            .map(|envelope| (agent.key.public(), envelope)),
+    )
 }
 
 /// Copies a directory and waits until the copy is on the disk; returns its bytes.

@@ -28,9 +28,9 @@ pub fn verifications<'a>(
         let shares: Vec<_> = signed
             .chunks(signed.len().div_ceil(cores).max(1))
             .map(|share| {
-                let held = share
-                    .iter()
-                    .filter(|(key, message, signature)| key.verify_strict(message, signature).is_ok());
+                let held = share.iter().filter(|(key, message, signature)| {
+                    key.verify_strict(message, signature).is_ok()
+                });
                 scope.spawn(move || held.count())
             })
             .collect();
