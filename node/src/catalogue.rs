@@ -1,5 +1,6 @@
 //! The catalogue: what there is, for people who look and for queries that name tables.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -53,10 +54,10 @@ impl Node {
         found.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.dataset.cmp(&y.dataset)));
         let nearest = match found.is_empty() {
             true => words.iter().flat_map(|word| self.near_word(word)).collect(),
-            false => Vec::new(),
+            false => BTreeSet::new(),
         };
         Ok(FindResponse {
-            nearest,
+            nearest: nearest.into_iter().collect(),
             total: found.len() as u64,
             datasets: found
                 .into_iter()

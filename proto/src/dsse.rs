@@ -36,10 +36,10 @@ pub struct Envelope {
     verified: Verified,
 }
 
-/// Whether the signature has been found good: nothing in an envelope ever changes, so this is
-/// found out once, wherever it is asked first. It is not part of what an envelope is.
+/// Whether the signature holds: nothing in an envelope ever changes, so this is found out once,
+/// wherever it is asked first. It is not part of what an envelope is.
 #[derive(Debug, Clone, Default)]
-struct Verified(OnceLock<()>);
+struct Verified(OnceLock<bool>);
 
 impl PartialEq for Verified {
     fn eq(&self, _: &Verified) -> bool {
@@ -157,26 +157,28 @@ impl Envelope {
             return Err(KeyError::Signature);
         }
         // A key's id is the digest of the key: under one id there is one key.
-        if self.verified.0.get().is_none() {
-            key.verify(&self.pae(), &self.signature)?;
-            let _ = self.verified.0.set(());
+        let verify = || key.verify(&self.pae(), &self.signature).is_ok();
+        match self.verified.0.get_or_init(verify) {
+            true => Ok(()),
+            false => Err(KeyError::Signature),
         }
-        Ok(())
     }
 
-    /// Verifies envelopes together, each by its key, in less time than one by one. Those that
-    /// hold remember it; of the others [`Envelope::verify`] says what is wrong.
+    /// Verifies envelopes together, each by its key, in less time than one by one; each remembers
+    /// whether it holds, for [`Envelope::verify`].
     pub fn verify_together(pairs: &[(&Envelope, &PublicKey)]) {
         let own = || {
             let named = |(envelope, key): &&(&Envelope, &PublicKey)| key.id() == envelope.key;
             pairs.iter().filter(named)
         };
         let signed = own().map(|(envelope, key)| (*key, envelope.pae(), &envelope.signature));
-        // Where one does not hold, only each by itself can tell which.
-        if PublicKey::verify_all(signed) {
-            for (envelope, _) in own() {
-                let _ = envelope.verified.0.set(());
-            }
+        let all = PublicKey::verify_all(signed);
+        for (envelope, key) in own() {
+            // Where one does not hold, only each by itself can tell which.
+            let _ = match all {
+                true => envelope.verified.0.set(true),
+                false => envelope.verify(key).or(Ok(())),
+            };
         }
     }
 
@@ -330,16 +332,17 @@ mod tests {
             })
             .collect();
         Envelope::verify_together(&pairs);
-        let known = |envelope: &Envelope| envelope.verified.0.get().is_some();
+        let known = |envelope: &Envelope| envelope.verified.0.get().copied();
         for (n, envelope) in envelopes.iter().enumerate() {
-            assert_eq!(known(envelope), n != 4);
+            assert_eq!(known(envelope), (n != 4).then_some(true));
         }
         let mut forged = Envelope::sign(vec![9], &keys[0]);
         forged.signature[40] ^= 1;
         let good = Envelope::sign(vec![10], &keys[0]);
         Envelope::verify_together(&[(&good, keys[0].public()), (&forged, keys[0].public())]);
-        assert!(!known(&good) && good.verify(keys[0].public()).is_ok());
-        assert!(!known(&forged) && forged.verify(keys[0].public()).is_err());
+        assert_eq!((known(&good), known(&forged)), (Some(true), Some(false)));
+        assert!(good.verify(keys[0].public()).is_ok());
+        assert!(forged.verify(keys[0].public()).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Keys: Ed25519 with one rule of verification, named by the SHA-256 of their public SPKI form.
 //!
 //! The rule is that of RFC 8032 §5.1.7 in its first form, with the cofactor: `8·S·B = 8·R + 8·k·A`,
-//! where S is reduced, R is spelt as §5.1.2 does, and neither R nor A is of small order. It is the
+//! where S is reduced, R and A are spelt as §5.1.2 does, and neither is of small order. It is the
 //! one of which many signatures can be checked at once with the same verdict as one by one, which
 //! the second form, without the cofactor, is not: there everybody who follows the log would have to
 //! take the same signatures together to come to the same state. The two forms differ for signatures
@@ -81,6 +81,9 @@ impl PublicKey {
     pub fn from_raw(raw: &[u8; 32]) -> Result<PublicKey, KeyError> {
         if let Some(key) = RECENT.with_borrow(|recent| recent.find(raw)) {
             return Ok(key);
+        }
+        if !is_reduced(raw) {
+            return Err(KeyError::Malformed);
         }
         let key = VerifyingKey::from_bytes(raw).map_err(|_| KeyError::Malformed)?;
         if key.is_weak() {
@@ -450,6 +453,34 @@ mod tests {
             assert!(!is_reduced(&signed));
         }
         assert!(is_reduced(&[0xff; 32].map(|byte: u8| byte & 0xfe)));
+        // y = 3 is a point, and this is y + p.
+        let (three, other) = (
+            PublicKey::from_raw(&{
+                let mut y = [0; 32];
+                y[0] = 3;
+                y
+            }),
+            prime(0xf0),
+        );
+        assert!(three.is_ok());
+        assert_eq!(PublicKey::from_raw(&other), Err(KeyError::Malformed));
+        // The neutral point, spelt as 1 + p, for R: the equation holds.
+        let (key, r) = (SecretKey::from_seed(&[3; 32]), prime(0xee));
+        let hash = Sha512::new()
+            .chain_update(r)
+            .chain_update(key.public().raw())
+            .chain_update(b"message");
+        let s = Scalar::from_hash(hash) * key.secret.to_scalar();
+        let signature = Signature::from_components(r, s.to_bytes());
+        let lax = ed25519_zebra::VerificationKey::try_from(key.public().raw()).unwrap();
+        assert!(lax.verify(&signature, b"message").is_ok());
+        let signature = signature.to_bytes();
+        assert!(key.public().verify(b"message", &signature).is_err());
+        assert!(!PublicKey::verify_all([(
+            key.public(),
+            b"message".to_vec(),
+            &signature
+        )]));
     }
 
     #[test]

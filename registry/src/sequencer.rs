@@ -216,7 +216,7 @@ impl Sequencer {
                 Ok(envelope) => self.begin(Some(network), envelope, deadline).await,
                 Err(fault) => Err(fault),
             });
-            // To verify those that are not good takes a while, and others want a turn.
+            // Others want a turn.
             tokio::task::consume_budget().await;
         }
         let mut accepted = Vec::with_capacity(begun.len());

@@ -334,6 +334,10 @@ impl<'a> Rejected<'a> {
             && self.refused.is_none()
             && let Err(error) = self.write(&part.rejects)
         {
+            // Half a list would look like a whole one.
+            if self.file.take().is_some() {
+                let _ = std::fs::remove_file(self.path);
+            }
             self.refused = Some(error);
         }
     }
@@ -378,7 +382,7 @@ impl<'a> Rejected<'a> {
         let (listed, all, path) = (self.listed, self.violations, self.path.display());
         if let Some(error) = &self.refused {
             format!(
-                "the list cannot be written to {path}: {error}; publish again in a directory where you may write"
+                "the list cannot be written to {path}: {error}; publish again in a directory with room, where you may write"
             )
         } else if listed == 0 {
             "no list could be made: the node's disk refused it; free space there and publish again"

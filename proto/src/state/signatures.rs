@@ -1,6 +1,7 @@
 //! Who signed an entry, who consented to it, and what it continues.
 
 use super::*;
+use crate::words::counted;
 
 impl<L: Lookup> Entry<'_, L> {
     pub(super) fn agency_id(&self) -> Result<&AgencyId, Rejection> {
@@ -114,6 +115,10 @@ impl<L: Lookup> Entry<'_, L> {
         if self.head.sequence != expected || self.head.previous != previous {
             let (chain, sequence) = (self.statement.chain(), self.head.sequence);
             let reason = match current {
+                Some(newest) if sequence > expected => format!(
+                    "the one before this is not in the log: {chain} has {}, and this is number {sequence}",
+                    counted(newest.sequence, "statement", "statements")
+                ),
                 Some(newest) => format!(
                     "{chain} has changed since this was made: its newest statement is number {}, and this, number {sequence}, does not follow that",
                     newest.sequence

@@ -10,7 +10,9 @@ use jingwei_proto::id::{DatasetId, VersionId};
 use jingwei_proto::key::PublicKey;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::merkle::leaf_hash;
-use jingwei_proto::state::{self, ApplyError, Lookup, Record, VersionRecord, keys};
+use jingwei_proto::state::{
+    self, ApplyError, KeyRecord, Lookup, Purpose, Record, VersionRecord, keys,
+};
 use jingwei_proto::statement::{Predicate, Snapshot, Statement};
 
 use super::{Index, IndexError, leaf_key, rejected_key, state_key};
@@ -98,8 +100,9 @@ impl Batch {
 
     /// The place of a statement that is in the log already, signed by `signer`.
     ///
-    /// Most are versions of datasets, whose place stands in the version's record, and there alone: by
-    /// what was signed. That of any other stands under its leaf.
+    /// Most are versions of datasets, whose place stands in the version's record, and there alone: it is
+    /// known by what was signed, with any key that is or was the agency's. That of any other statement
+    /// stands under its leaf.
     pub fn place(
         &self,
         envelope: &Envelope,
@@ -112,14 +115,20 @@ impl Batch {
                 None => self.index.leaf(&leaf),
             };
         };
-        let key = keys::version(&version);
-        let Some(bytes) = self.get(&key)? else {
+        let agency = Purpose::Agency(version.dataset.agency.clone());
+        let signed: Option<KeyRecord> = self.read(&keys::signer(signer.id()))?;
+        if signed.is_none_or(|record| record.purpose != agency) {
             return Ok(None);
-        };
-        let Some(VersionRecord { chain, .. }) = state::record(&bytes) else {
-            return Err(self.index.unreadable(&key));
-        };
-        Ok((chain.payload == envelope.payload_digest()).then_some(chain.index))
+        }
+        let record: Option<VersionRecord> = self.read(&keys::version(&version))?;
+        let itself = record.filter(|record| record.chain.payload == envelope.payload_digest());
+        Ok(itself.map(|record| record.chain.index))
+    }
+
+    fn read<T: Record>(&self, key: &str) -> Result<Option<T>, IndexError> {
+        let bytes = self.get(key)?;
+        let read = |bytes: Vec<u8>| state::record(&bytes).ok_or_else(|| self.index.unreadable(key));
+        bytes.map(read).transpose()
     }
 
     /// Applies the entry at `index`; the change is seen by the entries after it. Returns the key that

@@ -1,8 +1,10 @@
-//! The index follows the log by one batch: while it takes one in, the next is admitted on top.
+//! The index follows the log by one batch: while it takes one in, the next is committed, and the one
+//! after that is admitted on top of both.
 //!
 //! ```text
-//! batch k    admitted ─► committed ─► answered ─► handed over ─────► in the index
-//! batch k+1                                       admitted on top of k ─► committed ─► …
+//! batch k    admitted ─► committed ─► handed over ─► in the index
+//! batch k+1              admitted ──► committed ───► handed over, once k is in ─► …
+//! batch k+2                           admitted ────► committed ─► …
 //! ```
 
 use std::io;
@@ -70,7 +72,7 @@ impl Behind {
         }
     }
 
-    /// Hands over a batch of [`Behind::batch`], with which the index is to stand at `size`.
+    /// Hands over a batch of [`Behind::batch`], or one on top of the batch handed over last, with which the index is to stand at `size`.
     ///
     /// # Errors
     /// If the batch before it could not be written: then this one is not, either.

@@ -31,7 +31,8 @@ pub(super) struct Prepared {
     pub batch: Batch,
     /// The root that the last entry brings.
     pub next: Option<Box<NewRoot>>,
-    pub waiting: Vec<(Reply, Place)>,
+    /// Each with what it hears once the batch is in the log.
+    pub waiting: Vec<(Reply, Result<Place, Fault>)>,
 }
 
 impl Prepared {
@@ -68,16 +69,16 @@ impl Committer {
             waiting,
         } = prepared;
         let result = self.append(&entries, batch, next);
-        for (reply, place) in waiting {
+        for (reply, found) in waiting {
             // A submitter that went away will submit again, and get the same index.
             let _ = reply.send(match &result {
-                Ok(_) => Ok(place),
+                Ok(_) => found,
                 Err(fault) => Err(fault.clone()),
             });
         }
         match result {
-            // While the next statements are on their way. What goes wrong here has been logged,
-            // and nothing is admitted before the index has caught up.
+            // While the next statements are on their way. What goes wrong here has been logged, and
+            // what was admitted meanwhile is void.
             Ok(Some(batch)) => self.take_in(batch).is_ok(),
             Ok(None) => true,
             Err(_) => false,

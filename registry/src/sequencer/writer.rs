@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::leaf::leaf;
-use jingwei_proto::state::{ApplyError, KeyRecord, Lookup, keys, record as record_of};
+use jingwei_proto::state::{self, ApplyError, KeyRecord, Lookup, keys, record as record_of};
 use jingwei_proto::statement::Snapshot;
 
 use super::committer::{Committer, NewRoot, Prepared, Working};
@@ -65,9 +65,6 @@ impl Writer {
 
     /// Admits the first of those that wait, and what else there is, and sends them to the committer.
     fn take(&mut self, waiting: &mut VecDeque<Submission>, submissions: &mut Submissions) {
-        if waiting.front().is_some_and(stands_alone) {
-            return self.take_alone(waiting);
-        }
         let ahead = self.ahead.take();
         let on_the_way = ahead.is_some();
         let batch = match ahead.map_or_else(|| self.committer.home().catch_up(), Ok) {
@@ -76,6 +73,9 @@ impl Writer {
         };
         let mut admission = Admission::new(batch);
         admission.take(waiting, submissions);
+        if admission.judged.is_empty() {
+            return self.take_alone(waiting);
+        }
         if on_the_way {
             if !self.committer.landed() {
                 // What was found is void.
@@ -116,16 +116,6 @@ impl Writer {
         if let Some(prepared) = admission.prepared() {
             committer.commit(prepared);
         }
-    }
-}
-
-/// Whether it is a new root or a snapshot.
-fn stands_alone(submission: &Submission) -> bool {
-    match &submission.work {
-        Work::Statement(envelope) => {
-            Snapshot::of(envelope).is_some() || root_in(envelope).is_some()
-        }
-        Work::Snapshot => true,
     }
 }
 
@@ -172,16 +162,21 @@ impl Admission {
             let Some(submission) = waiting.pop_front().or_else(|| submissions.try_recv()) else {
                 return;
             };
-            let Work::Statement(envelope) = &submission.work else {
-                return waiting.push_front(submission);
+            let envelope = match &submission.work {
+                Work::Statement(envelope) if !self.stands_alone(envelope) => envelope.clone(),
+                _ => return waiting.push_front(submission),
             };
-            if stands_alone(&submission) {
-                return waiting.push_front(submission);
-            }
             self.bytes += submission.work.bytes();
-            let verdict = self.admit(&envelope.clone(), None);
+            let verdict = self.admit(&envelope, None);
             self.judged.push((submission, verdict));
         }
+    }
+
+    /// Whether it is a new root or a snapshot, and one that the rules admit: of others anybody can
+    /// make as many as he likes.
+    fn stands_alone(&self, envelope: &Envelope) -> bool {
+        let may = Snapshot::of(envelope).is_some() || root_in(envelope).is_some();
+        may && state::apply(&self.batch, self.next, envelope).is_ok()
     }
 
     fn admit(
@@ -210,8 +205,8 @@ impl Admission {
         }
     }
 
-    /// What is to be committed, if anything is. Of the others their submitters hear now; the log
-    /// holds all that this batch was admitted on.
+    /// What is to be committed, if anything is. What was found about a statement and rests on others
+    /// of this batch, its submitter hears when they are in the log; the rest is told now.
     fn prepared(self) -> Option<Prepared> {
         let mut prepared = Prepared::new(self.batch);
         let base = prepared.batch.base();
@@ -220,7 +215,7 @@ impl Admission {
                 Ok(Admitted::New { entry, root }) => {
                     let (index, again) = (prepared.size(), false);
                     prepared.entries.push(entry);
-                    prepared.waiting.push((reply, Place { index, again }));
+                    prepared.waiting.push((reply, Ok(Place { index, again })));
                     prepared.next = prepared.next.or(root);
                 }
                 Ok(Admitted::Old { index }) => {
@@ -228,13 +223,17 @@ impl Admission {
                     if index < base {
                         let _ = reply.send(Ok(place));
                     } else {
-                        prepared.waiting.push((reply, place));
+                        prepared.waiting.push((reply, Ok(place)));
                     }
                 }
                 Err(fault) => {
                     metrics::counter!("jingwei_registry_rejected_total", "reason" => fault.blame.reason())
                         .increment(1);
-                    let _ = reply.send(Err(fault));
+                    if prepared.entries.is_empty() {
+                        let _ = reply.send(Err(fault));
+                    } else {
+                        prepared.waiting.push((reply, Err(fault)));
+                    }
                 }
             }
         }
