@@ -126,7 +126,8 @@ pub fn stopped(index: &Index, log: &LogReader, record: &AgencyRecord) -> Option<
 }
 
 /// What an agency is, and since when, where it is already what `action` would make it: suspended,
-/// active, or described in these words. `None` where there is something to do, or the rules have something against it.
+/// active, or described in these words. `None` where there is something to do, or the rules have
+/// something against it.
 pub fn already(
     index: &Index,
     log: &LogReader,

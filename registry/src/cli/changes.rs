@@ -88,7 +88,7 @@ fn values(root: &Root) -> [(&'static str, String); 8] {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use jingwei_proto::key::{SecretKey, Signer as _};
     use jingwei_proto::statement::RegistryKeys;
 
@@ -98,7 +98,8 @@ mod tests {
         SecretKey::from_seed(&[n; 32]).public().clone()
     }
 
-    fn root() -> Root {
+    /// A first root document.
+    pub fn root() -> Root {
         Root {
             version: 1,
             keys: vec![key(1), key(2)],

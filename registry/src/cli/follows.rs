@@ -96,36 +96,20 @@ fn of_agency(statement: &Statement, action: &Action, view: &View) -> Result<Opti
 mod tests {
     use jingwei_proto::digest::Digest;
     use jingwei_proto::id::FederationId;
-    use jingwei_proto::key::{PublicKey, SecretKey, Signer as _};
     use jingwei_proto::state::Chain;
-    use jingwei_proto::statement::{Head, RegistryKeys};
+    use jingwei_proto::statement::Head;
     use jingwei_proto::time::Time;
 
+    use super::super::changes::tests::root;
     use super::*;
-
-    fn key(n: u8) -> PublicKey {
-        SecretKey::from_seed(&[n; 32]).public().clone()
-    }
 
     /// The second version of a root, proposed at a time.
     fn proposed(seconds: i64, threshold: u64) -> (Statement, Root) {
         let federation: FederationId = "test-0123456789abcdef".parse().unwrap();
         let next = Root {
             version: 2,
-            keys: vec![key(1), key(2)],
             threshold,
-            registry: RegistryKeys {
-                origin: federation.registry_origin(1),
-                log: key(3),
-                cosigner: key(4),
-                tls: key(5).id(),
-            },
-            witnesses: Vec::new(),
-            quorum: 0,
-            rules: 1,
-            recovery_delay: 60,
-            continues: None,
-            consents: Vec::new(),
+            ..root()
         };
         let head = Head {
             federation,

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One step of a file operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,6 +114,26 @@ impl Faults for FailAt {
         let count = self.lock();
         let fails = self.failure == Failure::Persisted && count.target.contains(&count.seen);
         if fails { Err(full()) } else { Ok(()) }
+    }
+}
+
+/// A disk that is full while it is told so.
+#[derive(Debug, Default)]
+pub struct Full(AtomicBool);
+
+impl Full {
+    /// Tells it whether it is full from now on.
+    pub fn set(&self, full: bool) {
+        self.0.store(full, Ordering::SeqCst);
+    }
+}
+
+impl Faults for Full {
+    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(full()),
+            false => Ok(()),
+        }
     }
 }
 

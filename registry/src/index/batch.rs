@@ -125,7 +125,8 @@ impl Batch {
         Ok(itself.map(|record| record.chain.index))
     }
 
-    fn read<T: Record>(&self, key: &str) -> Result<Option<T>, IndexError> {
+    /// The record under `key`, read.
+    pub fn read<T: Record>(&self, key: &str) -> Result<Option<T>, IndexError> {
         let bytes = self.get(key)?;
         let read = |bytes: Vec<u8>| state::record(&bytes).ok_or_else(|| self.index.unreadable(key));
         bytes.map(read).transpose()

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::leaf::leaf;
-use jingwei_proto::state::{self, ApplyError, KeyRecord, Lookup, keys, record as record_of};
+use jingwei_proto::state::{self, ApplyError, KeyRecord, keys};
 use jingwei_proto::statement::Snapshot;
 
 use super::committer::{Committer, NewRoot, Prepared, Working};
@@ -87,8 +87,7 @@ impl Writer {
             // Those that came meanwhile come along.
             admission.take(waiting, submissions);
         }
-        let prepared = admission.prepared();
-        if let Some(prepared) = prepared {
+        if let Some(prepared) = admission.prepared() {
             self.ahead = Some(prepared.batch.ahead(prepared.size()));
             self.committer.send(prepared);
         }
@@ -244,8 +243,8 @@ impl Admission {
 /// The place of a statement that is in the log already. It is known together with its signer's
 /// key, which is in the state under its id, also when it is a former one.
 fn known(batch: &Batch, envelope: &Envelope) -> Result<Option<u64>, IndexError> {
-    let record = batch.get(&keys::signer(envelope.key()))?;
-    let Some(KeyRecord { key, .. }) = record.as_deref().and_then(record_of) else {
+    let record = batch.read(&keys::signer(envelope.key()))?;
+    let Some(KeyRecord { key, .. }) = record else {
         return Ok(None);
     };
     if envelope.verify(&key).is_err() {

@@ -1,9 +1,8 @@
 //! The witness as a service and its store: each case with its answer, and nothing forgotten.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::body::Body;
 use jingwei_proto::checkpoint::{Checkpoint, verify_cosignature};
@@ -17,8 +16,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::clock::Clock;
-use crate::disk::faults::{FailAt, Failure, full};
-use crate::disk::{Disk, Faults, Operation};
+use crate::disk::Disk;
+use crate::disk::faults::{FailAt, Failure, Full};
 
 const ORIGIN: &str = "example.com/log";
 
@@ -216,19 +215,6 @@ fn a_disk_that_fails_at_any_step_never_lets_two_roots_out() {
     }
 }
 
-/// A disk that is full while it is said to be.
-#[derive(Default)]
-struct Full(AtomicBool);
-
-impl Faults for Full {
-    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
-        match self.0.load(Ordering::SeqCst) {
-            true => Err(full()),
-            false => Ok(()),
-        }
-    }
-}
-
 #[tokio::test]
 async fn on_a_full_disk_nothing_is_signed() {
     let dir = tempfile::tempdir().unwrap();
@@ -240,9 +226,9 @@ async fn on_a_full_disk_nothing_is_signed() {
         let answer = router.clone().oneshot(request.unwrap()).await;
         answer.unwrap().status().as_u16()
     };
-    disk.0.store(true, Ordering::SeqCst);
+    disk.set(true);
     assert_eq!(ask(request(0, b"a", 1)).await, 503);
-    disk.0.store(false, Ordering::SeqCst);
+    disk.set(false);
     // Nobody has that signature, so another history may be the first.
     assert_eq!(ask(request(0, b"b", 1)).await, 200);
     assert_eq!(ask(request(0, b"a", 1)).await, 409);

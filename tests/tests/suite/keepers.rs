@@ -123,6 +123,8 @@ fn keepers_suspend_resume_and_update_a_national_agency() {
     keepers.decide(&named).prints(&["The Land"]);
     federation.settle(&[&a, &b]);
     b.run(&["describe", "aa/places"]).ok().prints(&["The Land"]);
+    let again = keepers.signed(&named, &[1, 2]).ok();
+    again.prints(&["aa is described so already: nothing to do"]);
 }
 
 #[test]

@@ -354,6 +354,12 @@ fn an_ended_agency_is_ended_for_good_and_names_its_successor() {
         .run(&["update", "aa.x", "--name", "The New Name", "--yes"])
         .ok();
     family.settle();
+    let again = family
+        .top
+        .run(&["update", "aa.x", "--name", "The New Name"]);
+    again
+        .ok()
+        .prints(&["aa.x is described so already: nothing to do"]);
     family
         .top
         .run(&["describe", "aa.x/places"])

@@ -1,9 +1,7 @@
 //! Batches that are admitted while the one before is being committed.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use jingwei_proto::key::SecretKey;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -12,7 +10,7 @@ use tokio::sync::oneshot::{self, Receiver};
 use super::*;
 use crate::clock;
 use crate::disk::Disk;
-use crate::disk::faults::{Faults, Operation, full};
+use crate::disk::faults::Full;
 use crate::fault::Blame;
 use crate::found::{Founded, Plan, found};
 use crate::index::{Behind, Index};
@@ -23,19 +21,6 @@ use crate::publishing::Publishing;
 use crate::queue::queue;
 use crate::quota::SubmitLimits;
 use crate::registry::tests::{announcement, enrolment};
-
-/// A disk that is full while it is told so.
-#[derive(Default)]
-struct Full(AtomicBool);
-
-impl Faults for Full {
-    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
-        match self.0.load(Ordering::SeqCst) {
-            true => Err(full()),
-            false => Ok(()),
-        }
-    }
-}
 
 type Answer = Receiver<Result<Place, Fault>>;
 
@@ -91,6 +76,40 @@ impl super::super::KeyRing for Unchanged {
 }
 
 #[test]
+fn a_verdict_that_rests_on_others_of_its_batch_waits_for_them() {
+    let (dir, now) = (directory(), clock::system()());
+    let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
+    let disk = Arc::new(Full::default());
+    let mut writer = writer(dir.path(), &founded, Disk::with_faults(disk.clone()));
+    let (_queue, mut submissions) = queue(SubmitLimits::default().queue);
+    let key = SecretKey::generate();
+    let (mut first, [enrolled]) = waiting([&enrolment(&founded, "aa", &key, now)]);
+    writer.take(&mut first, &mut submissions);
+    assert_eq!(heard(enrolled), Ok(1));
+    // Two announcements in the same place: the second is late only where the first is in the log.
+    let [node, late] = [(); 2].map(|()| announcement(&founded, &key, None, now));
+    for (full, verdicts) in [
+        (true, [Err(Blame::Unavailable), Err(Blame::Unavailable)]),
+        (false, [Ok(2), Err(Blame::Stale)]),
+    ] {
+        disk.set(full);
+        let (mut both, answers) = waiting([&node, &late]);
+        while !both.is_empty() {
+            writer.take(&mut both, &mut submissions);
+        }
+        assert_eq!(answers.map(heard), verdicts);
+    }
+    // A root that the rules do not admit is one statement among others.
+    let root = writer.committer.home().log.committed().envelope(0).unwrap();
+    let root = Envelope::parse(&root).unwrap();
+    let next = announcement(&founded, &key, Some(&node), now);
+    let (mut all, answers) = waiting([&next, &root, &late]);
+    writer.take(&mut all, &mut submissions);
+    assert!(all.is_empty());
+    assert_eq!(answers.map(heard), [Ok(3), Ok(0), Err(Blame::Stale)]);
+}
+
+#[test]
 fn what_was_admitted_on_top_of_a_failed_commit_is_admitted_again() {
     let (dir, now) = (directory(), clock::system()());
     let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
@@ -106,7 +125,7 @@ fn what_was_admitted_on_top_of_a_failed_commit_is_admitted_again() {
     let next = announcement(&founded, &key, Some(&node), now);
     let other = enrolment(&founded, "bb", &SecretKey::generate(), now);
 
-    disk.0.store(true, Ordering::SeqCst);
+    disk.set(true);
     let (mut one, [refused]) = waiting([&node]);
     take(&mut one);
     // On top of the first, the second is good; nobody hears that before the first is in the log.
@@ -116,7 +135,7 @@ fn what_was_admitted_on_top_of_a_failed_commit_is_admitted_again() {
     assert_eq!(heard(refused), Err(Blame::Unavailable));
     assert_eq!(second.try_recv().err(), Some(TryRecvError::Empty));
     assert_eq!(third.try_recv().err(), Some(TryRecvError::Empty));
-    disk.0.store(false, Ordering::SeqCst);
+    disk.set(false);
     take(&mut two);
     assert_eq!(heard(second), Err(Blame::Stale));
     assert_eq!(heard(third), Ok(2));
