@@ -8,8 +8,8 @@
 //! | operation | steps | used for |
 //! |---|---|---|
 //! | [`Disk::create_if_absent`] | temporary file, fsync, `link(2)`, fsync of the directory | commit points |
-//! | [`Disk::replace`], [`Group`] | temporary file, fsync, `rename(2)`, fsync of the directory | what may be rebuilt |
-//! | [`Disk::overwrite`] | write in place, fsync: may tear | staging, checked by digest |
+//! | [`Disk::replace`], [`Disk::write`] with [`Disk::name`] | temporary file, fsync, `rename(2)`, fsync of the directory | what may be rebuilt |
+//! | [`Disk::overwrite`], [`Disk::write_at`] | write in place, fsync: may tear | staging and records, checked by digest |
 //! | [`Appender`] | append, fsync, truncation after an error | journals |
 //! | [`StagedFile`] | as `create_if_absent`, for content too large for memory | data files |
 //!
@@ -20,7 +20,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -34,16 +34,13 @@ mod staged;
 pub use append::Appender;
 pub use faults::{Faults, Operation};
 pub use lock::{DirLock, LockError};
-pub use staged::StagedFile;
+pub use staged::{StagedFile, Temporary};
 
 /// Names of temporary files start so; [`Disk::clean`] removes what a crash left of them.
 const TEMPORARY: &str = ".tmp-";
 
 /// Steps that wait for the disk at once: it takes about as long for several as for one.
 const SIDE_BY_SIDE: usize = 8;
-
-/// Files of a group that are open at once.
-const OPEN: usize = 64;
 
 /// Whether [`Disk::create_if_absent`] made the file or found one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,20 +91,28 @@ impl Disk {
     /// Puts `bytes` under the name `path`, durably, in place of whatever stood there. A reader
     /// sees the old content or the new, never a mixture.
     pub fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut group = self.group(parent(path));
-        group.replace(path, bytes)?;
-        group.finish()
+        let written = self.write(parent(path), bytes)?;
+        self.name(vec![(written, path.to_owned())])
     }
 
-    /// A series of replacements that are made durable together, at the end. Temporary files stand in
-    /// `temporaries`, a directory of the same file system.
-    pub fn group(&self, temporaries: &Path) -> Group<'_> {
-        Group {
-            disk: self,
-            temporaries: temporaries.to_owned(),
-            files: Vec::new(),
-            directories: BTreeSet::new(),
+    /// Makes `bytes` durable in a temporary file in `dir`, which [`Disk::name`] gives its name.
+    pub fn write(&self, dir: &Path, bytes: &[u8]) -> io::Result<Temporary> {
+        let mut staged = self.stage(dir)?;
+        staged.write_all(bytes)?;
+        staged.synced()
+    }
+
+    /// Gives files the names beside them, durably, in place of whatever has those. Each is in the
+    /// file system of its name. After an error some may have theirs and others not.
+    pub fn name(&self, files: Vec<(Temporary, PathBuf)>) -> io::Result<()> {
+        let mut directories = BTreeSet::new();
+        for (file, path) in files {
+            file.rename_to(&path)?;
+            directories.insert(parent(&path).to_owned());
         }
+        let directories = Vec::from_iter(directories);
+        self.each(&directories, |dir| self.sync_directory(dir))
+            .map(drop)
     }
 
     /// As [`Disk::replace`], but without any fsync: for what is rebuilt after a power cut.
@@ -115,7 +120,7 @@ impl Disk {
     pub fn replace_unsynced(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut staged = self.stage(parent(path))?;
         staged.write_all(bytes)?;
-        staged.rename_to(path)
+        staged.unsynced().rename_to(path)
     }
 
     /// Writes `bytes` over the content of `path` in place, durably: one fsync where the file
@@ -126,13 +131,23 @@ impl Disk {
         let mut file = self.step(Operation::Create, path, || {
             self.options().create(true).truncate(true).open(path)
         })?;
-        self.write(&mut file, path, bytes)?;
+        self.write_to(&mut file, path, bytes)?;
         self.step(Operation::Sync, path, || file.sync_data())?;
         if new {
             self.sync_directory(parent(path))
         } else {
             Ok(())
         }
+    }
+
+    /// Writes `bytes` over what the file `path` holds from `offset` on, durably: one fsync. After a
+    /// crash or an error there may be the old bytes, the new or both in part, so they must be
+    /// recognisable, and the old dispensable.
+    pub fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.step(Operation::Create, path, || self.options().open(path))?;
+        file.seek(SeekFrom::Start(offset))?;
+        self.write_to(&mut file, path, bytes)?;
+        self.step(Operation::Sync, path, || file.sync_data())
     }
 
     /// Creates the directory `path` and what is missing above it, each name durable.
@@ -187,20 +202,26 @@ impl Disk {
 
     /// Does for each item what waits for the disk, side by side. Where faults are asked it is one
     /// after the other, so that the n-th step is always the same.
-    fn for_each<T: Sync>(
+    pub fn each<T: Sync, R: Send>(
         &self,
         items: &[T],
-        run: impl Fn(&T) -> io::Result<()> + Sync,
-    ) -> io::Result<()> {
+        run: impl Fn(&T) -> io::Result<R> + Sync,
+    ) -> io::Result<Vec<R>> {
         if self.faults.is_some() {
-            return items.iter().try_for_each(run);
+            return items.iter().map(run).collect();
         }
         let next = AtomicUsize::new(0);
         let work = || {
-            let taken = || items.get(next.fetch_add(1, Ordering::Relaxed));
-            std::iter::from_fn(taken).try_for_each(&run)
+            let mut done = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(item) = items.get(at) else {
+                    return Ok(done);
+                };
+                done.push((at, run(item)?));
+            }
         };
-        std::thread::scope(|scope| {
+        let done = std::thread::scope(|scope| {
             let more = 1..items.len().min(SIDE_BY_SIDE);
             // Where there is no thread to be had, those that are there do the work.
             let workers: Vec<_> = more
@@ -211,8 +232,14 @@ impl Disk {
                 let ended = worker.join();
                 ended.unwrap_or_else(|_| Err(io::Error::other("a thread of the disk panicked")))
             });
-            others.fold(own, Result::and)
-        })
+            [own]
+                .into_iter()
+                .chain(others)
+                .collect::<io::Result<Vec<_>>>()
+        });
+        let mut done: Vec<(usize, R)> = done?.into_iter().flatten().collect();
+        done.sort_unstable_by_key(|(at, _)| *at);
+        Ok(done.into_iter().map(|(_, result)| result).collect())
     }
 
     /// A name in `dir` that nobody else uses.
@@ -266,7 +293,7 @@ impl Disk {
     }
 
     /// Writes all of `bytes`. An injected fault leaves half of them behind, as a full disk does.
-    fn write(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fn write_to(&self, file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
         if let Some(faults) = &self.faults
             && let Err(error) = faults.before(Operation::Write, path)
         {
@@ -278,50 +305,6 @@ impl Disk {
             Some(faults) => faults.after(Operation::Write, path),
             None => Ok(()),
         }
-    }
-}
-
-/// Replacements of several files, each atomic, which are durable when the group is
-/// [finished](Group::finish). Dropped unfinished, some may have been made and others not.
-#[must_use = "the files are durable, or there at all, only after `finish`"]
-pub struct Group<'a> {
-    disk: &'a Disk,
-    temporaries: PathBuf,
-    /// What is written, and the name that it is to have.
-    files: Vec<(StagedFile, PathBuf)>,
-    /// Directories with names that are not durable yet.
-    directories: BTreeSet<PathBuf>,
-}
-
-impl Group<'_> {
-    /// Puts `bytes` under the name `path`.
-    pub fn replace(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut staged = self.disk.stage(&self.temporaries)?;
-        staged.write_all(bytes)?;
-        self.files.push((staged, path.to_owned()));
-        if self.files.len() == OPEN {
-            self.rename()?;
-        }
-        Ok(())
-    }
-
-    /// Makes contents and names durable.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.rename()?;
-        let directories = Vec::from_iter(self.directories);
-        self.disk
-            .for_each(&directories, |dir| self.disk.sync_directory(dir))
-    }
-
-    /// Gives the files their names, once all contents are durable.
-    fn rename(&mut self) -> io::Result<()> {
-        let files = std::mem::take(&mut self.files);
-        self.disk.for_each(&files, |(staged, _)| staged.sync())?;
-        for (staged, path) in files {
-            staged.rename_to(&path)?;
-            self.directories.insert(parent(&path).to_owned());
-        }
-        Ok(())
     }
 }
 

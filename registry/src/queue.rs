@@ -218,6 +218,11 @@ impl<K: Party, T> Receiver<K, T> {
         }
     }
 
+    /// How many statements wait.
+    pub fn waiting(&self) -> usize {
+        self.0.state().statements
+    }
+
     /// The next statement, if one waits.
     pub fn try_recv(&mut self) -> Option<T> {
         self.0.state().take(Instant::now())

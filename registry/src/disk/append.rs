@@ -55,7 +55,7 @@ impl Appender {
     /// it was before the call.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.heal()?;
-        match self.disk.write(&mut self.file, &self.path, bytes) {
+        match self.disk.write_to(&mut self.file, &self.path, bytes) {
             Ok(()) => {
                 self.length += bytes.len() as u64;
                 Ok(())

@@ -4,6 +4,11 @@
 //! that went on from it would show a second history. Who restores a log without its key's
 //! directory is found out by this record. Who restores both at once is not, and only others can
 //! tell: the witnesses, who have signed more, and every replica.
+//!
+//! It is written for every publication, so the file has two places that are written in turn: one
+//! wait for the disk, where a file that takes another's place needs two and an inode. A place
+//! that a power cut has torn is told by its digest, and was never acknowledged; the other holds what
+//! was shown before.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,11 +19,16 @@ use jingwei_proto::digest::Digest;
 use super::LogError;
 use crate::disk::Disk;
 
-/// The record, and what it holds: size and root, a line each.
+/// Where each place begins: no two share a block of the disk.
+const PLACES: [u64; 2] = [0, 4_096];
+
+/// The record, and what it holds: size, root and the digest of both lines, a line each.
 pub(super) struct Highest {
     path: PathBuf,
     disk: Disk,
     shown: Option<(u64, Digest)>,
+    /// Where the next one is written: not over what was shown last.
+    next: u64,
 }
 
 impl Highest {
@@ -28,19 +38,24 @@ impl Highest {
             path: path.to_owned(),
             disk,
             shown: None,
+            next: PLACES[0],
         };
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let (size, root) = parse(&text).ok_or_else(|| LogError::Corrupt {
-                    path: path.to_owned(),
-                    reason: "it does not hold a log's size and root".into(),
-                })?;
-                highest.shown = Some((size, root));
-                Ok(highest)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(highest),
-            Err(error) => Err(highest.failed(error)),
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(highest),
+            Err(error) => return Err(highest.failed(error)),
+        };
+        let found = PLACES.map(|place| parse(bytes.get(place as usize..)?));
+        let [first, second] = found;
+        highest.next = if first > second { PLACES[1] } else { PLACES[0] };
+        highest.shown = first.max(second);
+        if highest.shown.is_none() {
+            return Err(LogError::Corrupt {
+                path: path.to_owned(),
+                reason: "it does not hold a log's size and root".into(),
+            });
         }
+        Ok(highest)
     }
 
     /// Size and root of what was shown.
@@ -55,14 +70,18 @@ impl Highest {
 
     /// Remembers, durably, that a checkpoint is about to be shown.
     pub fn raise(&mut self, checkpoint: &Checkpoint) -> Result<(), LogError> {
-        let next = (checkpoint.size, checkpoint.root);
-        if self.shown.is_some_and(|(size, _)| size >= next.0) {
+        let shown = (checkpoint.size, checkpoint.root);
+        if self.shown.is_some_and(|(size, _)| size >= shown.0) {
             return Ok(());
         }
-        let text = format!("{}\n{}\n", next.0, next.1);
-        let written = self.disk.replace(&self.path, text.as_bytes());
+        let text = text(shown);
+        let written = match self.shown {
+            None => self.disk.replace(&self.path, text.as_bytes()),
+            Some(_) => self.disk.write_at(&self.path, self.next, text.as_bytes()),
+        };
         written.map_err(|error| self.failed(error))?;
-        self.shown = Some(next);
+        self.shown = Some(shown);
+        self.next = PLACES[usize::from(self.next == PLACES[0])];
         Ok(())
     }
 
@@ -74,7 +93,87 @@ impl Highest {
     }
 }
 
-fn parse(text: &str) -> Option<(u64, Digest)> {
-    let (size, root) = text.strip_suffix('\n')?.split_once('\n')?;
-    Some((size.parse().ok()?, root.parse().ok()?))
+fn text((size, root): (u64, Digest)) -> String {
+    let lines = format!("{size}\n{root}\n");
+    format!("{lines}{}\n", Digest::of(lines.as_bytes()))
+}
+
+/// What stands at the beginning of `place`, if it is whole.
+fn parse(place: &[u8]) -> Option<(u64, Digest)> {
+    let mut lines = place.split(|byte| *byte == b'\n');
+    let mut line = || std::str::from_utf8(lines.next()?).ok();
+    let shown = (line()?.parse().ok()?, line()?.parse().ok()?);
+    place.starts_with(text(shown).as_bytes()).then_some(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::faults::{FailAt, Failure};
+    use crate::log::tests::directory;
+    use std::sync::Arc;
+
+    fn raise(highest: &mut Highest, size: u64) -> bool {
+        let checkpoint = Checkpoint::new("test", size, Digest::of(&size.to_be_bytes()));
+        highest.raise(&checkpoint).is_ok()
+    }
+
+    fn stored(path: &Path) -> Option<u64> {
+        let highest = Highest::open(path, Disk::new()).unwrap();
+        highest.shown().map(|(size, root)| {
+            assert_eq!(root, Digest::of(&size.to_be_bytes()));
+            size
+        })
+    }
+
+    /// Whatever step fails, and whether its work was done or half of it: what was acknowledged
+    /// stands there, or what was on its way.
+    #[test]
+    fn a_fault_at_any_step_leaves_what_was_acknowledged_or_more() {
+        for failure in [Failure::Once, Failure::FromThenOn, Failure::Persisted] {
+            for n in 1.. {
+                let dir = directory();
+                let path = dir.path().join("shown");
+                let faults = Arc::new(FailAt::new(n, failure));
+                let disk = Disk::with_faults(faults.clone());
+                let mut highest = Highest::open(&path, disk).unwrap();
+                let (mut acknowledged, mut tried) = (None, None);
+                for size in [1, 20, 300, 4_000, 50_000] {
+                    tried = Some(size);
+                    if raise(&mut highest, size) {
+                        acknowledged = tried;
+                    }
+                    let found = stored(&path);
+                    assert!((acknowledged..=tried).contains(&found), "{failure:?} {n}");
+                }
+                faults.repair();
+                assert!(raise(&mut highest, 600_000));
+                assert_eq!(stored(&path), Some(600_000));
+                if !faults.reached(n) {
+                    assert_eq!(acknowledged, tried);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// A write that is torn at any byte leaves the one before; without either the file is refused.
+    #[test]
+    fn a_torn_place_is_none() {
+        let dir = directory();
+        let path = dir.path().join("shown");
+        let mut highest = Highest::open(&path, Disk::new()).unwrap();
+        assert!([1, 20].into_iter().all(|size| raise(&mut highest, size)));
+        let whole = std::fs::read(&path).unwrap();
+        for end in PLACES[1] as usize..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            assert_eq!(stored(&path), Some(1));
+            let mut highest = Highest::open(&path, Disk::new()).unwrap();
+            assert!(raise(&mut highest, 3));
+            assert_eq!(stored(&path), Some(3));
+        }
+        std::fs::write(&path, vec![0; whole.len()]).unwrap();
+        let damaged = Highest::open(&path, Disk::new());
+        assert!(matches!(damaged, Err(LogError::Corrupt { .. })));
+    }
 }

@@ -14,15 +14,18 @@
 //! # How a batch gets in
 //!
 //! ```text
-//! stage ─► read back ─► hash, seal ─► COMMIT RECORD ─► tiles        ─► checkpoint
-//! └────── nothing has happened ─────┘ └───── the batch is final ──┘    └ readers see it ┘
-//! └──────────────────────── append ───────────────────────────────┘    └── publish ────┘
+//! stage, tiles ─► read back ─► seal ─► COMMIT RECORD ─► tiles' names ─► checkpoint
+//! └────── nothing has happened ──────┘ └──── the batch is final ────┘   └ readers see it ┘
+//! └────────────────────────── append ───────────────────────────────┘   └─── publish ────┘
 //! ```
+//!
+//! The tiles are written as temporary files while the batch is staged, where the storage has such,
+//! and get their names after the commit.
 //!
 //! The commit record is linked into place under the next number, which fails if that name is
 //! taken: of two writers that both believe to be the one, the second is *fenced* and stops. The
 //! record names the SHA-256 of the staged bytes, so from then on batch, root and seal are
-//! fixed, and everything after it is written from the staging and may be written again. Recovery
+//! fixed, and everything after it can be written from the staging, also once more. Recovery
 //! is therefore the last half of an append: if the staged bytes are the newest record's, write
 //! their tiles. There is no other recovery code.
 //!
@@ -59,12 +62,12 @@
 //!
 //! # What it costs
 //!
-//! An append of a small batch waits for the disk five times: for the staging (1), for the record and
-//! its directory (2), and for the tiles and bundles and for their directories (2), which are synced
-//! side by side: hashes, entries, and envelopes where the log has them, and one more of each kind for
-//! each 256 entries; and once for each directory that is new. To publish the log's own seal costs none: the commit record has it. A note
+//! An append of a small batch waits for the disk four times: for the staging and, side by side with it,
+//! the tiles and bundles (1), for the record and its directory (2), and for the directories of the tiles
+//! (1): hashes, entries, and envelopes where the log has them, and one more of each kind for each 256
+//! entries; and once for each directory that is new. To publish the log's own seal costs none: the commit record has it. A note
 //! with more signatures costs 2, because a reader who saw it must not be shown a smaller log after a
-//! power cut; and what [`Log::remember`] keeps costs 2 for each publication.
+//! power cut; and what [`Log::remember`] keeps costs 1 for each publication.
 //!
 //! Out of scope: who may enter what (the state's matter), when to seal and with which keys (the
 //! caller's), and serving over the network.
@@ -98,7 +101,7 @@ use highest::Highest;
 use reader::Head;
 pub use reader::{Items, LogReader};
 use shown::{CHECKPOINT, Shown};
-pub use storage::{Bucket, File, Local, Objects, Patience, Storage, StorageUrl};
+pub use storage::{Begun, Bucket, File, Local, Objects, Patience, Storage, StorageUrl};
 pub use stored::Stored;
 use tiles::{Plan, Tail};
 
@@ -138,6 +141,8 @@ pub struct Log {
 struct Pending {
     commit: Commit,
     plan: Plan,
+    /// What was done of the plan while the batch was staged.
+    begun: Begun,
     edge: Edge,
     /// Whether the commit record is known to be durable.
     durable: bool,
@@ -237,13 +242,16 @@ impl Log {
         }
         let envelopes = self.check(entries).map_err(AppendError::Refused)?;
         self.check_unfenced()?;
-        let (batch, digest) = self
-            .stage(entries, envelopes)
-            .map_err(AppendError::Storage)?;
-        let tiles = self.committed.tiles();
-        let plan = tiles
-            .plan(&self.tail, &batch)
-            .map_err(AppendError::Storage)?;
+        let batch = Batch {
+            number: self.newest.as_ref().map_or(1, |commit| commit.number + 1),
+            before: self.edge.size(),
+            envelopes,
+            entries: entries.into(),
+        };
+        let plan = self.committed.tiles().plan(&self.tail, &batch);
+        let plan = plan.map_err(AppendError::Storage)?;
+        let staged = self.stage(&batch, &plan);
+        let (digest, begun) = staged.map_err(AppendError::Storage)?;
         let mut edge = self.edge.clone();
         batch
             .entries
@@ -266,6 +274,7 @@ impl Log {
         self.commit(Pending {
             commit,
             plan,
+            begun,
             edge,
             durable: false,
         })?;
@@ -293,7 +302,8 @@ impl Log {
             create(&*self.storage, &self.commits, &pending.commit)?;
             pending.durable = true;
         }
-        self.committed.tiles().write(&pending.plan)?;
+        let begun = std::mem::take(&mut pending.begun);
+        self.committed.tiles().write(&pending.plan, begun)?;
         if let Some(Pending {
             commit, plan, edge, ..
         }) = self.pending.take()
@@ -401,6 +411,7 @@ impl Log {
                 self.pending = Some(Pending {
                     commit,
                     plan,
+                    begun: Begun::default(),
                     edge,
                     durable: true,
                 });
@@ -532,26 +543,16 @@ impl Log {
         })
     }
 
-    /// Stages the batch durably, as the storage is seen to give it back.
-    fn stage<'e>(
-        &self,
-        entries: &'e [Entry],
-        envelopes: bool,
-    ) -> Result<(Batch<'e>, Digest), LogError> {
-        let number = self.newest.as_ref().map_or(1, |commit| commit.number + 1);
+    /// Stages the batch durably, as the storage is seen to give it back, and begins with its tiles.
+    fn stage(&self, batch: &Batch<'_>, plan: &Plan) -> Result<(Digest, Begun), LogError> {
         let failed = |error| LogError::io(&*self.storage, STAGED, error);
-        let batch = Batch {
-            number,
-            before: self.edge.size(),
-            envelopes,
-            entries: entries.into(),
-        };
-        let bytes = batch::encode(&batch);
+        let bytes = batch::encode(batch);
         let digest = Digest::of(&bytes);
-        self.storage
-            .stage(number, &digest, &bytes)
-            .map_err(failed)?;
-        let stored = self.storage.staged(number, &digest).map_err(failed)?;
+        let staged = self
+            .storage
+            .stage(batch.number, &digest, &bytes, &plan.files);
+        let begun = staged.map_err(failed)?;
+        let stored = self.storage.staged(batch.number, &digest).map_err(failed)?;
         if stored.as_ref() != Some(&bytes) {
             return Err(LogError::corrupt(
                 &*self.storage,
@@ -559,7 +560,7 @@ impl Log {
                 "it reads back other than it was written",
             ));
         }
-        Ok((batch, digest))
+        Ok((digest, begun))
     }
 
     /// The commit point. After an error that leaves it open whether the record stands, the

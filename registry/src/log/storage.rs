@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use jingwei_proto::digest::Digest;
 
-use crate::disk::Created;
+use crate::disk::{Created, Temporary};
 
 mod bucket;
 mod cache;
@@ -29,6 +29,10 @@ pub use objects::Objects;
 /// A file's name in the log, such as `tile/0/x001/234`, and its content.
 pub type File = (String, Vec<u8>);
 
+/// What a storage has done already about files that are to be put; nothing, at first.
+#[derive(Default)]
+pub struct Begun(Vec<Temporary>);
+
 /// Named files, durable when a call returns. After an error a file may have its new content or
 /// not; all calls but [`Storage::create`] and [`Storage::swap`] can be repeated then.
 pub trait Storage: Send + Sync + fmt::Debug {
@@ -37,7 +41,7 @@ pub trait Storage: Send + Sync + fmt::Debug {
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Created>;
 
     /// Puts files in place of whatever has their names, each whole.
-    fn put(&self, files: &[File]) -> io::Result<()>;
+    fn put(&self, files: &[File], begun: Begun) -> io::Result<()>;
 
     /// Puts `new` in place of a file whose content is `old`; [`io::ErrorKind::AlreadyExists`] if
     /// it is neither that nor `new`. Unless `lasting`, a power cut may bring `old` back.
@@ -57,8 +61,15 @@ pub trait Storage: Send + Sync + fmt::Debug {
     /// Removes a file. It may come back after a power cut.
     fn delete(&self, name: &str) -> io::Result<()>;
 
-    /// Keeps the batch that is to be commit `number`. A crash may tear it: it counts by digest.
-    fn stage(&self, number: u64, digest: &Digest, bytes: &[u8]) -> io::Result<()>;
+    /// Keeps the batch that is to be commit `number`, and does of what is to put `files` after it
+    /// whatever no reader sees. A crash may tear the batch: it counts by digest.
+    fn stage(
+        &self,
+        number: u64,
+        digest: &Digest,
+        bytes: &[u8],
+        files: &[File],
+    ) -> io::Result<Begun>;
 
     /// What is kept as the batch of this number and digest, true or not.
     fn staged(&self, number: u64, digest: &Digest) -> io::Result<Option<Vec<u8>>>;

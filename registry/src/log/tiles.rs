@@ -10,7 +10,7 @@ use jingwei_proto::tile::{
 };
 
 use super::batch::Batch;
-use super::{File, LogError, Storage};
+use super::{Begun, File, LogError, Storage};
 
 /// The tiles of a log. Every file of them is final: tiles are written only after the commit
 /// point, so one path never has two contents.
@@ -90,8 +90,8 @@ impl Tiles {
     }
 
     /// Writes what was planned, durably. Repeating it writes the same bytes again.
-    pub fn write(&self, plan: &Plan) -> Result<(), LogError> {
-        let put = self.storage.put(&plan.files);
+    pub fn write(&self, plan: &Plan, begun: Begun) -> Result<(), LogError> {
+        let put = self.storage.put(&plan.files, begun);
         put.map_err(|error| LogError::io(&*self.storage, "tile", error))
     }
 
@@ -166,7 +166,7 @@ impl Tail {
 /// The files that a batch makes.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    files: Vec<File>,
+    pub files: Vec<File>,
     filled: Vec<TilePath>,
     /// The tail once they are written.
     pub tail: Tail,

@@ -15,6 +15,7 @@ use jingwei_proto::dsse::Envelope;
 use jingwei_proto::leaf::leaf;
 use jingwei_proto::state::{self, ApplyError, KeyRecord, keys};
 use jingwei_proto::statement::Snapshot;
+use jingwei_proto::tile::WIDTH;
 
 use super::committer::{Committer, NewRoot, Prepared, Working};
 use super::{Place, Submission, Work, from_rejection, root_in, too_old, unreadable};
@@ -140,6 +141,8 @@ struct Admission {
     batch: Batch,
     /// How many entries the log has with those that are new.
     next: u64,
+    /// How many it is to have with this batch, as far as is known.
+    end: u64,
     bytes: usize,
     judged: Vec<(Submission, Result<Admitted, Fault>)>,
 }
@@ -148,6 +151,7 @@ impl Admission {
     fn new(batch: Batch) -> Admission {
         Admission {
             next: batch.base(),
+            end: batch.base(),
             batch,
             bytes: 0,
             judged: Vec::new(),
@@ -158,6 +162,12 @@ impl Admission {
     /// or one comes that has to stand alone: that waits.
     fn take(&mut self, waiting: &mut VecDeque<Submission>, submissions: &mut Submissions) {
         while self.judged.len() < BATCH && self.bytes < BATCH_BYTES {
+            if self.next >= self.end {
+                self.end = self.end_with(waiting.len() + submissions.waiting());
+            }
+            if self.next >= self.end {
+                return;
+            }
             let Some(submission) = waiting.pop_front().or_else(|| submissions.try_recv()) else {
                 return;
             };
@@ -168,6 +178,20 @@ impl Admission {
             self.bytes += submission.work.bytes();
             let verdict = self.admit(&envelope, None);
             self.judged.push((submission, verdict));
+        }
+    }
+
+    /// Where the batch is to end when so many more wait: with the last tile that they fill, if they
+    /// fill one. Under load then hardly a tile is written that is not full, and written again.
+    fn end_with(&self, more: usize) -> u64 {
+        let room = BATCH - self.judged.len();
+        let all = self.next + more.min(room) as u64;
+        let tiles = all - all % u64::from(WIDTH);
+        let fills = tiles >= self.batch.base() + u64::from(WIDTH);
+        if fills && tiles >= self.next {
+            tiles
+        } else {
+            all
         }
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jingwei_proto::digest::Digest;
 
-use super::{File, Storage};
+use super::{Begun, File, Storage};
 use crate::disk::{Created, DirLock, Disk};
 use crate::log::LogError;
 
@@ -59,14 +59,20 @@ impl Storage for Local {
         self.disk.create_if_absent(&self.place(name), bytes)
     }
 
-    fn put(&self, files: &[File]) -> io::Result<()> {
-        let mut group = self.disk.group(&self.dir);
-        for (name, bytes) in files {
+    fn put(&self, files: &[File], begun: Begun) -> io::Result<()> {
+        let Begun(mut written) = begun;
+        if written.len() != files.len() {
+            written = self
+                .disk
+                .each(files, |(_, bytes)| self.disk.write(&self.dir, bytes))?;
+        }
+        let mut named = Vec::with_capacity(files.len());
+        for ((name, _), file) in files.iter().zip(written) {
             let path = self.place(name);
             self.disk.create_dir_all(path.parent().unwrap_or(&path))?;
-            group.replace(&path, bytes)?;
+            named.push((file, path));
         }
-        group.finish()
+        self.disk.name(named)
     }
 
     fn swap(&self, name: &str, old: Option<&[u8]>, new: &[u8], lasting: bool) -> io::Result<()> {
@@ -115,8 +121,17 @@ impl Storage for Local {
         }
     }
 
-    fn stage(&self, _: u64, _: &Digest, bytes: &[u8]) -> io::Result<()> {
-        self.disk.overwrite(&self.dir.join(STAGED), bytes)
+    fn stage(&self, _: u64, _: &Digest, bytes: &[u8], files: &[File]) -> io::Result<Begun> {
+        let staging = std::iter::once(None);
+        let jobs: Vec<Option<&File>> = staging.chain(files.iter().map(Some)).collect();
+        let done = self.disk.each(&jobs, |job| match job {
+            None => self
+                .disk
+                .overwrite(&self.dir.join(STAGED), bytes)
+                .map(|()| None),
+            Some((_, bytes)) => self.disk.write(&self.dir, bytes).map(Some),
+        })?;
+        Ok(Begun(done.into_iter().flatten().collect()))
     }
 
     fn staged(&self, _: u64, _: &Digest) -> io::Result<Option<Vec<u8>>> {

@@ -94,7 +94,7 @@ impl Storage for Memory {
         self.write(name, bytes).map(|()| Created::New)
     }
 
-    fn put(&self, files: &[File]) -> io::Result<()> {
+    fn put(&self, files: &[File], _: Begun) -> io::Result<()> {
         files
             .iter()
             .try_for_each(|(name, bytes)| self.write(name, bytes))
@@ -133,8 +133,9 @@ impl Storage for Memory {
         Ok(())
     }
 
-    fn stage(&self, number: u64, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
-        self.write(&format!("staged/{number:012}-{digest}"), bytes)
+    fn stage(&self, number: u64, digest: &Digest, bytes: &[u8], _: &[File]) -> io::Result<Begun> {
+        self.write(&format!("staged/{number:012}-{digest}"), bytes)?;
+        Ok(Begun::default())
     }
 
     fn staged(&self, number: u64, digest: &Digest) -> io::Result<Option<Vec<u8>>> {

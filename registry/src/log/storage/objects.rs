@@ -28,7 +28,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::bucket::{Bucket, StorageUrl};
 use super::cache::Cache;
 use super::calls::{Calls, Patience};
-use super::{File, Storage};
+use super::{Begun, File, Storage};
 use crate::disk::Created;
 
 /// Calls on their way at once; a batch has some fifteen files.
@@ -137,7 +137,7 @@ impl Storage for Objects {
         self.wait(async move { calls.create(&path, bytes).await })
     }
 
-    fn put(&self, files: &[File]) -> io::Result<()> {
+    fn put(&self, files: &[File], _: Begun) -> io::Result<()> {
         let jobs: Vec<(Path, Bytes)> = files
             .iter()
             .map(|(name, bytes)| (self.path(name), Bytes::copy_from_slice(bytes)))
@@ -211,8 +211,11 @@ impl Storage for Objects {
         self.wait(async move { calls.delete(&path).await })
     }
 
-    fn stage(&self, number: u64, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
-        self.put(&[(self.staging(number, digest), bytes.to_vec())])
+    fn stage(&self, number: u64, digest: &Digest, bytes: &[u8], _: &[File]) -> io::Result<Begun> {
+        // Whatever is put here is seen.
+        let batch = (self.staging(number, digest), bytes.to_vec());
+        self.put(&[batch], Begun::default())?;
+        Ok(Begun::default())
     }
 
     fn staged(&self, number: u64, digest: &Digest) -> io::Result<Option<Vec<u8>>> {

@@ -149,3 +149,26 @@ fn what_was_admitted_on_top_of_a_failed_commit_is_admitted_again() {
     let places = [first, second, again].map(heard);
     assert_eq!(places, [Ok(3), Ok(4), Ok(3)]);
 }
+
+#[test]
+fn a_batch_that_fills_a_tile_ends_with_one() {
+    let (dir, now) = (directory(), clock::system()());
+    let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
+    let mut writer = writer(dir.path(), &founded, Disk::new());
+    let (sender, mut submissions) = queue(SubmitLimits::default().queue);
+    let mut last = None;
+    for number in 1..600 {
+        let key = SecretKey::generate();
+        let enrolled = enrolment(&founded, &format!("a{number}"), &key, now);
+        let (mut one, [answer]) = waiting([&enrolled]);
+        let submission = one.pop_front().unwrap();
+        assert!(sender.push(&Payer::Keepers, 1, submission).is_ok());
+        last = Some(answer);
+    }
+    let mut sizes = || {
+        writer.take(&mut VecDeque::new(), &mut submissions);
+        (writer.committer.home().log.size(), submissions.waiting())
+    };
+    assert_eq!([sizes(), sizes()], [(512, 88), (600, 0)]);
+    assert_eq!(heard(last.unwrap()), Ok(599));
+}
