@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 
 mod append;
@@ -56,6 +56,9 @@ pub enum Created {
 pub struct Disk {
     faults: Option<Arc<dyn Faults>>,
     private: bool,
+    /// Held while a file is created: a directory takes one at a time, and whoever waits for it in
+    /// the kernel keeps a processor busy.
+    creating: Arc<Mutex<()>>,
 }
 
 impl Disk {
@@ -68,7 +71,7 @@ impl Disk {
     pub fn with_faults(faults: Arc<dyn Faults>) -> Disk {
         Disk {
             faults: Some(faults),
-            private: false,
+            ..Disk::default()
         }
     }
 
@@ -202,7 +205,7 @@ impl Disk {
 
     /// Does for each item what waits for the disk, side by side. Where faults are asked it is one
     /// after the other, so that the n-th step is always the same.
-    pub fn each<T: Sync, R: Send>(
+    pub(crate) fn each<T: Sync, R: Send>(
         &self,
         items: &[T],
         run: impl Fn(&T) -> io::Result<R> + Sync,

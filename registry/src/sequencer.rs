@@ -6,8 +6,9 @@
 //!                                                                                               └► index
 //! ```
 //!
-//! Whatever waits in the queue when the writer comes back goes into the next batch, so that
-//! the cost of a commit is shared by all that arrived during the one before.
+//! What waits in the queue when the writer comes back goes into the next batch, so that the cost
+//! of a commit is shared by those that arrived during the one before. A batch of a tile's width or
+//! more ends with a full tile; what is over goes into the one after.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

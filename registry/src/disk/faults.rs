@@ -50,7 +50,9 @@ pub enum Failure {
     Persisted,
 }
 
-/// Fails the n-th step, or several from there on, with `ENOSPC`.
+/// Fails the n-th step, or several from there on, with `ENOSPC`. The removal of what a failed step
+/// leaves is none of those that follow: a full disk does not keep anybody from it, and what is tried
+/// again is to fail again.
 #[derive(Debug)]
 pub struct FailAt {
     failure: Failure,
@@ -60,6 +62,8 @@ pub struct FailAt {
 #[derive(Debug)]
 struct Count {
     seen: u64,
+    /// Whether the last step was a removal that is not counted.
+    passed: bool,
     /// The steps that fail.
     target: Range<u64>,
 }
@@ -80,6 +84,7 @@ impl FailAt {
             failure,
             count: Mutex::new(Count {
                 seen: 0,
+                passed: false,
                 target: n..end,
             }),
         }
@@ -103,8 +108,13 @@ impl FailAt {
 }
 
 impl Faults for FailAt {
-    fn before(&self, _: Operation, _: &Path) -> io::Result<()> {
+    fn before(&self, operation: Operation, _: &Path) -> io::Result<()> {
         let mut count = self.lock();
+        if operation == Operation::Remove && count.target.contains(&count.seen) {
+            count.passed = true;
+            return Ok(());
+        }
+        count.passed = false;
         count.seen += 1;
         let fails = self.failure != Failure::Persisted && count.target.contains(&count.seen);
         if fails { Err(full()) } else { Ok(()) }
@@ -112,7 +122,9 @@ impl Faults for FailAt {
 
     fn after(&self, _: Operation, _: &Path) -> io::Result<()> {
         let count = self.lock();
-        let fails = self.failure == Failure::Persisted && count.target.contains(&count.seen);
+        let fails = self.failure == Failure::Persisted
+            && !count.passed
+            && count.target.contains(&count.seen);
         if fails { Err(full()) } else { Ok(()) }
     }
 }

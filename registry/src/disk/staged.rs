@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::{Created, Disk, Operation, parent};
 
@@ -22,14 +22,11 @@ pub struct Temporary {
     named: bool,
 }
 
-/// Files are created one at a time: a directory takes no more, and who waits for it in the kernel
-/// keeps a processor busy.
-static CREATING: Mutex<()> = Mutex::new(());
-
 impl StagedFile {
     pub(super) fn new(disk: Disk, dir: &Path) -> io::Result<StagedFile> {
         let path = disk.temporary(dir);
-        let turn = CREATING.lock().unwrap_or_else(PoisonError::into_inner);
+        let creating = disk.creating.clone();
+        let turn = creating.lock().unwrap_or_else(PoisonError::into_inner);
         let opened = disk.step(Operation::Create, &path, || {
             disk.options().create_new(true).open(&path)
         });

@@ -17,18 +17,19 @@ use jingwei_proto::checkpoint::Checkpoint;
 use jingwei_proto::digest::Digest;
 
 use super::LogError;
-use crate::disk::Disk;
+use crate::disk::{Disk, parent};
 
-/// Where each place begins: no two share a block of the disk.
-const PLACES: [u64; 2] = [0, 4_096];
+/// Where each place begins: no two share a block of any file system.
+const PLACES: [u64; 2] = [0, 65_536];
 
 /// The record, and what it holds: size, root and the digest of both lines, a line each.
 pub(super) struct Highest {
     path: PathBuf,
     disk: Disk,
     shown: Option<(u64, Digest)>,
-    /// Where the next one is written: not over what was shown last.
-    next: u64,
+    /// Where the next one is written: not over what was shown last. `None` where the file is to be
+    /// made, or made anew.
+    next: Option<u64>,
 }
 
 impl Highest {
@@ -38,22 +39,34 @@ impl Highest {
             path: path.to_owned(),
             disk,
             shown: None,
-            next: PLACES[0],
+            next: None,
         };
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(highest),
             Err(error) => return Err(highest.failed(error)),
         };
-        let found = PLACES.map(|place| parse(bytes.get(place as usize..)?));
-        let [first, second] = found;
-        highest.next = if first > second { PLACES[1] } else { PLACES[0] };
+        // Whoever gave it its name may have died before that was durable.
+        let synced = highest.disk.sync_directory(parent(path));
+        synced.map_err(|error| highest.failed(error))?;
+        if let Some(shown) = parse_plain(&bytes) {
+            highest.shown = Some(shown);
+            return Ok(highest);
+        }
+        let places = PLACES.map(|place| bytes.get(place as usize..).unwrap_or_default());
+        let [first, second] = places.map(parse);
+        highest.next = Some(PLACES[usize::from(first > second)]);
         highest.shown = first.max(second);
         if highest.shown.is_none() {
             return Err(LogError::Corrupt {
                 path: path.to_owned(),
                 reason: "it does not hold a log's size and root".into(),
             });
+        }
+        let torn = |place: &[u8]| parse(place).is_none() && place.iter().any(|byte| *byte != 0);
+        if places.into_iter().any(torn) {
+            let path = path.display();
+            tracing::warn!(%path, "one of its two places is torn or damaged; what the other says counts");
         }
         Ok(highest)
     }
@@ -75,13 +88,13 @@ impl Highest {
             return Ok(());
         }
         let text = text(shown);
-        let written = match self.shown {
+        let written = match self.next {
             None => self.disk.replace(&self.path, text.as_bytes()),
-            Some(_) => self.disk.write_at(&self.path, self.next, text.as_bytes()),
+            Some(place) => self.disk.write_at(&self.path, place, text.as_bytes()),
         };
         written.map_err(|error| self.failed(error))?;
         self.shown = Some(shown);
-        self.next = PLACES[usize::from(self.next == PLACES[0])];
+        self.next = Some(PLACES[usize::from(self.next != Some(PLACES[1]))]);
         Ok(())
     }
 
@@ -100,10 +113,21 @@ fn text((size, root): (u64, Digest)) -> String {
 
 /// What stands at the beginning of `place`, if it is whole.
 fn parse(place: &[u8]) -> Option<(u64, Digest)> {
-    let mut lines = place.split(|byte| *byte == b'\n');
-    let mut line = || std::str::from_utf8(lines.next()?).ok();
-    let shown = (line()?.parse().ok()?, line()?.parse().ok()?);
+    let shown = lines(place)?;
     place.starts_with(text(shown).as_bytes()).then_some(shown)
+}
+
+/// What the whole file says in the form of before, which was two lines.
+fn parse_plain(bytes: &[u8]) -> Option<(u64, Digest)> {
+    let shown = lines(bytes)?;
+    let text = format!("{}\n{}\n", shown.0, shown.1);
+    (bytes == text.as_bytes()).then_some(shown)
+}
+
+fn lines(bytes: &[u8]) -> Option<(u64, Digest)> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let mut line = || std::str::from_utf8(lines.next()?).ok();
+    Some((line()?.parse().ok()?, line()?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -154,6 +178,20 @@ mod tests {
                     break;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_form_of_before_is_read() {
+        let dir = directory();
+        let path = dir.path().join("shown");
+        let root = Digest::of(&20_u64.to_be_bytes());
+        std::fs::write(&path, format!("20\n{root}\n")).unwrap();
+        assert_eq!(stored(&path), Some(20));
+        let mut highest = Highest::open(&path, Disk::new()).unwrap();
+        for size in [21, 22, 23] {
+            assert!(raise(&mut highest, size));
+            assert_eq!(stored(&path), Some(size));
         }
     }
 

@@ -504,7 +504,8 @@ fn an_old_copy_is_refused_by_what_is_remembered_beside_the_key() {
     assert_eq!(shown.map(|(size, _)| size), Some(2));
 
     // A full disk where it is remembered: committed, not shown, and shown as soon as there is room.
-    let full = crate::disk::faults::FailAt::new(1, crate::disk::faults::Failure::FromThenOn);
+    // Its first step makes the name of the file durable.
+    let full = crate::disk::faults::FailAt::new(2, crate::disk::faults::Failure::FromThenOn);
     let full = Arc::new(full);
     let mut log = remembering(Disk::with_faults(full.clone())).unwrap();
     assert!(!grow(&mut log, "third"));

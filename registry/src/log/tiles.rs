@@ -12,7 +12,7 @@ use jingwei_proto::tile::{
 use super::batch::Batch;
 use super::{Begun, File, LogError, Storage};
 
-/// The tiles of a log. Every file of them is final: tiles are written only after the commit
+/// The tiles of a log. Every file of them is final: tiles get their names only after the commit
 /// point, so one path never has two contents.
 #[derive(Debug, Clone)]
 pub(super) struct Tiles {

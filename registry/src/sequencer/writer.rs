@@ -158,8 +158,8 @@ impl Admission {
         }
     }
 
-    /// Takes from those that wait, and then from the queue, until it is empty or the batch is full,
-    /// or one comes that has to stand alone: that waits.
+    /// Takes from those that wait, and then from the queue, until the batch is full, or ends with a
+    /// tile, or nothing waits, or one comes that has to stand alone: that waits.
     fn take(&mut self, waiting: &mut VecDeque<Submission>, submissions: &mut Submissions) {
         while self.judged.len() < BATCH && self.bytes < BATCH_BYTES {
             if self.next >= self.end {
@@ -181,8 +181,8 @@ impl Admission {
         }
     }
 
-    /// Where the batch is to end when so many more wait: with the last tile that they fill, if they
-    /// fill one. Under load then hardly a tile is written that is not full, and written again.
+    /// Where the batch is to end when so many more wait: with a full tile, if it is of a tile's width
+    /// or more then. So under load hardly a tile is written that is not full, and written again.
     fn end_with(&self, more: usize) -> u64 {
         let room = BATCH - self.judged.len();
         let all = self.next + more.min(room) as u64;

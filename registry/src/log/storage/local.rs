@@ -43,8 +43,10 @@ impl Local {
         let lock = DirLock::acquire(dir)?;
         disk.clean(dir)
             .and_then(|()| disk.clean(&commits))
-            // A record linked just before a crash may not be durable yet, and is about to count.
+            // What was named just before a crash may not be durable yet, and is about to count: a
+            // record, or the staging.
             .and_then(|()| disk.sync_directory(&commits))
+            .and_then(|()| disk.sync_directory(dir))
             .map_err(failed)?;
         let local = Local {
             dir: dir.to_owned(),

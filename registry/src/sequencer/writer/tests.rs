@@ -156,19 +156,35 @@ fn a_batch_that_fills_a_tile_ends_with_one() {
     let founded = found(dir.path(), &Plan::new("test", 1, 1), now, Disk::new()).unwrap();
     let mut writer = writer(dir.path(), &founded, Disk::new());
     let (sender, mut submissions) = queue(SubmitLimits::default().queue);
-    let mut last = None;
-    for number in 1..600 {
-        let key = SecretKey::generate();
-        let enrolled = enrolment(&founded, &format!("a{number}"), &key, now);
-        let (mut one, [answer]) = waiting([&enrolled]);
-        let submission = one.pop_front().unwrap();
-        assert!(sender.push(&Payer::Keepers, 1, submission).is_ok());
-        last = Some(answer);
-    }
+    let mut numbers = 1..;
+    let mut push = |count| {
+        let mut last = None;
+        for number in numbers.by_ref().take(count) {
+            let key = SecretKey::generate();
+            let enrolled = enrolment(&founded, &format!("a{number}"), &key, now);
+            let (mut one, [answer]) = waiting([&enrolled]);
+            let submission = one.pop_front().unwrap();
+            assert!(sender.push(&Payer::Keepers, 1, submission).is_ok());
+            last = Some(answer);
+        }
+        last.unwrap()
+    };
     let mut sizes = || {
         writer.take(&mut VecDeque::new(), &mut submissions);
         (writer.committer.home().log.size(), submissions.waiting())
     };
+    // The root stands there already.
+    let last = push(599);
     assert_eq!([sizes(), sizes()], [(512, 88), (600, 0)]);
-    assert_eq!(heard(last.unwrap()), Ok(599));
+    assert_eq!(heard(last), Ok(599));
+    // Less than a tile's width goes in at once, wherever it ends.
+    let last = push(255);
+    assert_eq!(sizes(), (855, 0));
+    assert_eq!(heard(last), Ok(854));
+    let last = push(300);
+    assert_eq!(sizes(), (1_155, 0));
+    assert_eq!(heard(last), Ok(1_154));
+    let last = push(400);
+    assert_eq!([sizes(), sizes()], [(1_536, 19), (1_555, 0)]);
+    assert_eq!(heard(last), Ok(1_554));
 }
