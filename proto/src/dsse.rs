@@ -363,4 +363,61 @@ mod tests {
             Err(EnvelopeError::TooLarge(_))
         ));
     }
+
+    /// Inputs that fuzzing took for new, and their like, each with what it is instead of an envelope.
+    #[test]
+    fn what_is_no_envelope_is_told_apart() {
+        let (_, envelope) = signed();
+        let text = String::from_utf8(envelope.to_bytes()).unwrap();
+        let key = envelope.key().to_string();
+        let sig = BASE64_STANDARD.encode(envelope.signature());
+        let signature = format!(r#"{{"keyid":"{key}","sig":"{sig}"}}"#);
+        let changed = |from: &str, to: &str| {
+            let bad = text.replacen(from, to, 1);
+            assert_ne!(bad, text, "{from}");
+            bad
+        };
+        for bad in [
+            changed("{", "["),
+            changed("}]}", "}]}\0"),
+            changed("e30=", "\\ud800"),
+            changed("\"payloadType", "\"payload\":\"\",\"payloadType"),
+            changed(&key, &"A".repeat(64)),
+        ] {
+            let error = Envelope::parse(bad.as_bytes()).unwrap_err();
+            assert!(matches!(error, EnvelopeError::Json(_)), "{bad:?}: {error}");
+        }
+        for bad in [
+            changed("e30=", "e31="),
+            changed("e30=", "____"),
+            changed("in-toto+", "in-toto++"),
+            changed(&signature, &format!("{signature},{signature}")),
+            changed("\"sig\":\"", "\"sig\":\"AAAA"),
+        ] {
+            let error = Envelope::parse(bad.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, EnvelopeError::Member(_)),
+                "{bad:?}: {error}"
+            );
+        }
+        for bad in [
+            changed("}]}", "}]}\n"),
+            changed("e30=", "\\u006530="),
+            changed("application/", "application\\/"),
+            // The values alone, in their order.
+            changed(&signature, &format!(r#"["{key}","{sig}"]"#)),
+            format!(r#"["e30=","{PAYLOAD_TYPE}",[{signature}]]"#),
+        ] {
+            let error = Envelope::parse(bad.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, EnvelopeError::NotCanonical),
+                "{bad:?}: {error}"
+            );
+        }
+        // What is signed is not asked what it is.
+        for odd in [changed("e30=", ""), changed("e30=", "/w==")] {
+            let read = Envelope::parse(odd.as_bytes()).unwrap();
+            assert_eq!(read.to_bytes(), odd.as_bytes());
+        }
+    }
 }

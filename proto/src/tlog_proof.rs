@@ -237,6 +237,18 @@ mod tests {
             ("\n\nlog", "\n\n\nlog"),
             ("\n3\n", "\n03\n"),
             ("\n", "\r\n"),
+            // From here on what fuzzing took for new, and its like.
+            ("@v1", "@v1\0"),
+            ("index 2", "index 2\r"),
+            ("index 2", "index 18446744073709551616"),
+            ("index 2", "index 2\nextra AA=="),
+            ("index 2", "extra AA==\n\nindex 2"),
+            ("index 2", "extra AB==\nindex 2"),
+            ("index 2", "extra _w==\nindex 2"),
+            ("=\n\nlog", "\n\nlog"),
+            ("\n\nlog", "\n\n\0log"),
+            ("\n\nlog\n", "\n\n"),
+            ("=\n\n— ", "\n\n— "),
         ] {
             let bad = text.replacen(from, to, 1);
             assert_ne!(bad, text);
@@ -249,5 +261,37 @@ mod tests {
         };
         assert!(long.to_string().parse::<TlogProof>().is_err());
         assert!(TlogProof::parse(b"\xff").is_err());
+    }
+
+    /// Inputs that fuzzing took for new, and their like: no more than a beginning, and a place in no tree.
+    #[test]
+    fn a_proof_is_whole_and_may_still_prove_nothing() {
+        for bad in [
+            "\n\n",
+            "c2sp.org/tlog-proof@v1\nextra \n\n\n",
+            "c2sp.org/tlog-proof@v1\nextra AAEC\n\nlog\n",
+        ] {
+            let error = bad.parse::<TlogProof>().unwrap_err();
+            assert!(matches!(error, TlogProofError::Malformed(_)), "{bad:?}");
+        }
+        for bad in [
+            "c2sp.org/tlog-proof@v1\nindex 0\n\n",
+            "c2sp.org/tlog-proof@v1\nextra AAEC\nindex 0\n\n— log AAAAAAA=\n",
+        ] {
+            let error = bad.parse::<TlogProof>().unwrap_err();
+            assert!(matches!(error, TlogProofError::Checkpoint(_)), "{bad:?}");
+        }
+        let text = proof().to_string();
+        for (from, to) in [
+            ("index 2", "index 18446744073709551615"),
+            ("index 2", "extra AA==\nindex 3"),
+            ("\n3\n", "\n18446744073709551615\n"),
+        ] {
+            let odd = text.replacen(from, to, 1);
+            assert_ne!(odd, text);
+            let read: TlogProof = odd.parse().unwrap();
+            assert_eq!(read.to_string(), odd);
+            assert!(read.verify(&leaf(b"c"), &log()).is_err(), "{odd}");
+        }
     }
 }

@@ -35,6 +35,7 @@ use crate::tls::Members;
 pub use batch::Batch;
 pub use behind::Behind;
 use kept::Kept;
+pub use snapshots::Proofs;
 
 mod batch;
 mod behind;

@@ -65,8 +65,29 @@ fn the_text_has_one_form() {
         format!("{text}\n"),
         format!("{text}extension\n\n"),
         format!("{text}\nextension\n"),
+        // From here on what fuzzing took for new, and its like.
+        format!("{origin}\0\n{size}\n{root}\n"),
+        format!("{origin}\n{size}\n{size}\n{root}\n"),
+        format!("{origin}\n{size}\n\n{root}\n"),
+        format!("{origin}\n4\u{ff12}\n{root}\n"),
+        format!("{origin}\n{size}\n{root}\u{7f}\n"),
+        format!("{origin}\n{size}\n{root}{root}\n"),
+        format!("{origin}\n{size}\n{}B=\n", "A".repeat(42)),
+        format!("{origin}\n{size}\n{}8=\n", "_".repeat(42)),
+        format!("{text}\x0b\n"),
     ] {
         assert!(bad.parse::<Checkpoint>().is_err(), "{bad:?}");
+    }
+    // What it took for new and is one: all that is asked of an origin or a further line is that
+    // there is something in it.
+    for odd in [
+        format!("{origin}— i\n{size}\n{root}\n"),
+        format!(" \n{size}\n{root}\n"),
+        format!("\u{7f}\u{202e}\n{size}\n{root}\n"),
+        format!("{origin}\n18446744073709551615\n{root}\n"),
+        format!("{text}{text}"),
+    ] {
+        assert_eq!(odd.parse::<Checkpoint>().unwrap().to_string(), odd);
     }
     let zero = format!("{origin}\n0\n{root}\n");
     assert_eq!(zero.parse::<Checkpoint>().unwrap().size, 0);

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CLAIM, Kind, Lie, Logged, Misbehaviour, NotProved, TYPE, not_proved};
+use super::{CLAIM, Kind, Lie, Logged, Misbehaviour, NotProved, Since, TYPE, not_proved};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::evidence::{Member, Writer, read_archive};
@@ -12,12 +12,16 @@ use crate::json;
 use crate::tile::{TileKind, encode_bundle};
 use crate::tlog_proof::TlogProof;
 
-/// The most bytes of statements before an entry that the rules reject.
+/// The most bytes of statements before an entry that the rules reject, and of what a snapshot before
+/// them says.
 pub const MAX_BEFORE: usize = 64 * 1024 * 1024;
 /// The most bytes of a file: those statements, and room for all else.
 const MAX_FILE: u64 = 80 * 1024 * 1024;
 /// The most root documents in a file.
 const MAX_ROOTS: u64 = 256;
+
+/// The member of what a snapshot says.
+const STATE: &str = "state.json";
 
 /// The first member.
 #[derive(Serialize, Deserialize)]
@@ -31,6 +35,16 @@ struct Claim {
     root: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path: Option<Vec<Digest>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Before>,
+}
+
+/// The log before the snapshot that the statements begin with.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Before {
+    size: u64,
+    peaks: Vec<Digest>,
 }
 
 impl Misbehaviour {
@@ -71,12 +85,16 @@ impl Misbehaviour {
                 put_logged(&mut put, "second", second)?;
             }
             Lie::RejectedEntry {
+                since,
                 before,
                 leaf,
                 payload,
                 checkpoint,
                 ..
             } => {
+                if let Some(since) = since {
+                    put(STATE, &json::canonical(&since.state))?;
+                }
                 let before =
                     encode_bundle(TileKind::Envelopes, before).map_err(io::Error::other)?;
                 put("before.envelopes", &before)?;
@@ -118,12 +136,20 @@ impl Misbehaviour {
             Lie::RejectedEntry { path, .. } => (None, Some(path.clone())),
             _ => (None, None),
         };
+        let since = match &self.lie {
+            Lie::RejectedEntry { since, .. } => since.as_ref().map(|since| Before {
+                size: since.size,
+                peaks: since.peaks.clone(),
+            }),
+            _ => None,
+        };
         Claim {
             of_type: TYPE.to_owned(),
             kind: self.lie.kind(),
             roots: self.roots.len() as u64,
             root,
             path,
+            since,
         }
     }
 }
@@ -211,7 +237,25 @@ impl Members {
         })
     }
 
-    fn lie(&mut self, claim: Claim) -> Result<Lie, NotProved> {
+    /// What a snapshot says of some records, in the one form that it is written in.
+    fn since(&mut self, before: Before) -> Result<(usize, Box<Since>), NotProved> {
+        let bytes = self.take(STATE)?;
+        let state = serde_json::from_slice(&bytes).map_err(text)?;
+        if json::canonical(&state) != bytes {
+            return not_proved(format!("{STATE} is not in RFC 8785 form"));
+        }
+        let Before { size, peaks } = before;
+        let since = Box::new(Since { size, peaks, state });
+        Ok((bytes.len(), since))
+    }
+
+    fn lie(&mut self, mut claim: Claim) -> Result<Lie, NotProved> {
+        let since = match claim.since.take() {
+            Some(before) if claim.kind == Kind::RejectedEntry => Some(self.since(before)?),
+            Some(_) => return not_proved(format!("{CLAIM} has a member too many")),
+            None => None,
+        };
+        let (stated, since) = since.unzip();
         Ok(match (claim.kind, claim.root, claim.path) {
             (Kind::TwoHistories, Some(root), Some(path)) => Lie::TwoHistories {
                 older: self.text("older.checkpoint")?,
@@ -238,10 +282,11 @@ impl Members {
             }
             (Kind::RejectedEntry, None, Some(path)) => {
                 let before = self.take("before.envelopes")?;
-                if before.len() > MAX_BEFORE {
+                if before.len() + stated.unwrap_or(0) > MAX_BEFORE {
                     return not_proved("more than 64 MiB of statements before the entry");
                 }
                 Lie::RejectedEntry {
+                    since,
                     before: split_envelopes(&before)?,
                     leaf: self.take("entry.leaf")?,
                     payload: self.take("entry.payload")?,

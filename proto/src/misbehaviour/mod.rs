@@ -18,24 +18,32 @@
 //! | `repeated-entry` | `entry.leaf`, `first.tlog-proof`, `second.tlog-proof` | one entry at two places |
 //! | `conflicting-entries` | `first.…`, `second.…`, each as for a forged entry | two statements that cannot both continue one chain, in this order |
 //! | `rejected-entry` | `before.envelopes`, `entry.leaf`, `.payload`, `checkpoint` | the first entry of the log that the rules reject, with all statements before it |
+//! | the same | first `state.json` | the first such entry after a snapshot, with the statements from that on, and what it says of the records that the rules ask for |
 //!
-//! The first six need a few hashes of the log, whatever its size. The seventh needs every
-//! statement before the accused one, because most rules speak of what is *not* in the log
-//! before it ("no such agency is enrolled"), so it exists only as long as these are not too
-//! many. Signatures by others than the accused are left out of the checkpoints: nothing here
+//! The first six need a few hashes of the log, whatever its size. The seventh needs what the
+//! statements before the accused one lead to, because most rules speak of what is *not* in the log
+//! before it ("no such agency is enrolled"). A snapshot says that with a proof for each record, and
+//! only the statements since then are needed. Where none stands before the entry it takes all, and
+//! so a log that is not too large; so it does for a snapshot that names a false state. That the
+//! snapshot is true is not asked: it is the registry's own word, and if it is false, the
+//! registry has lied there. Signatures by others than the accused are left out of the checkpoints: nothing here
 //! rests on them, and so there is no byte in the file that could be changed unnoticed.
 //!
 //! What no file can show: that a registry withholds an entry, or serves bytes that match
 //! nothing it has signed. Those may be the fault of anyone on the way.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::note::{Note, NoteError, NoteKey};
+use crate::snapshot;
 use crate::tlog_proof::TlogProof;
 
 mod file;
+mod known;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -94,6 +102,17 @@ pub struct Logged {
     pub proof: TlogProof,
 }
 
+/// The log up to a snapshot, as far as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The entries before the snapshot.
+    pub size: u64,
+    /// The peaks of their tree ([`Edge`](crate::merkle::Edge)).
+    pub peaks: Vec<Digest>,
+    /// What the snapshot says of the records that the rules ask for, by key.
+    pub state: BTreeMap<String, snapshot::Proof>,
+}
+
 /// A lie with what shows it. Checkpoints are signed notes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lie {
@@ -137,7 +156,9 @@ pub enum Lie {
     ConflictingEntries(Box<[Logged; 2]>),
     /// See [`Kind::RejectedEntry`].
     RejectedEntry {
-        /// The envelopes of all entries before it.
+        /// What came before `before`; `None` where that begins with the log.
+        since: Option<Box<Since>>,
+        /// The envelopes of the entries before it: of all, or from a snapshot on.
         before: Vec<Vec<u8>>,
         /// Its leaf.
         leaf: Vec<u8>,

@@ -3,21 +3,18 @@
 //! What counts is what the registry's own key has signed. Witnesses' signatures are not asked
 //! for: a checkpoint that the log signed is a lie also if nobody has co-signed it.
 
-use std::collections::BTreeMap;
-use std::convert::Infallible;
-
-use super::{Lie, Logged, Misbehaviour, NotProved, not_proved, signed_only_by};
+use super::known::Known;
+use super::{Lie, Logged, Misbehaviour, NotProved, Since, not_proved, signed_only_by};
 use crate::checkpoint::{Checkpoint, CheckpointKeys, verify_cosignature};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::id::FederationId;
 use crate::key::PublicKey;
-use crate::leaf::{Leaf, leaf};
-use crate::merkle::{Edge, leaf_hash, verify_consistency};
+use crate::leaf::Leaf;
+use crate::merkle::{leaf_hash, verify_consistency};
 use crate::note::{Algorithm, Note, NoteKey};
-use crate::snapshot::Tree;
-use crate::state::{self, ApplyError, RootRecord, keys};
-use crate::statement::{Predicate, Snapshot, Statement};
+use crate::state::RootRecord;
+use crate::statement::{Predicate, Statement};
 use crate::tlog_proof::TlogProof;
 use crate::words::entries;
 
@@ -85,18 +82,14 @@ impl Misbehaviour {
                 "it is about another federation than the fingerprint given; check what you typed against what the root's keepers gave you",
             );
         }
-        let mut state = BTreeMap::new();
+        let mut known = Known::nothing();
         let mut records = Vec::new();
         for (n, root) in (0u64..).zip(&self.roots) {
             let wrong = |NotProved(reason)| NotProved(format!("root document {}: {reason}", n + 1));
             // A root that takes a log over says at which size; for others the place is nothing
             // that their rules ask for.
             let index = taken_over_at(root).unwrap_or(n);
-            admitted(&state, index, root)
-                .map_err(wrong)?
-                .write_to(&mut state);
-            let record = state.get(keys::ROOT).and_then(|bytes| state::record(bytes));
-            records.push(record.ok_or_else(|| NotProved("there is no root document".into()))?);
+            records.push(known.admit_root(index, root).map_err(wrong)?);
         }
         Ok(records)
     }
@@ -108,40 +101,6 @@ fn taken_over_at(root: &Envelope) -> Option<u64> {
         Predicate::Root(root) => root.continues.map(|before| before.size),
         _ => None,
     }
-}
-
-/// What the rules make of an entry after all entries before it.
-fn judged(
-    state: &BTreeMap<String, Vec<u8>>,
-    index: u64,
-    envelope: &Envelope,
-) -> Result<state::Change, ApplyError<Infallible>> {
-    let change = state::apply(state, index, envelope)?;
-    if let Some(snapshot) = Snapshot::of(envelope) {
-        let root = state.iter().collect::<Tree>().root();
-        snapshot.names(&root).map_err(ApplyError::Rejected)?;
-    }
-    Ok(change)
-}
-
-/// What the rules make of an entry that they have to admit.
-fn admitted(
-    state: &BTreeMap<String, Vec<u8>>,
-    index: u64,
-    envelope: &Envelope,
-) -> Result<state::Change, NotProved> {
-    judged(state, index, envelope).map_err(|error| match error {
-        ApplyError::Rejected(rejection) => NotProved(rejection.to_string()),
-        ApplyError::RulesTooNew(rules) => too_old(rules),
-        ApplyError::Storage(never) => match never {},
-        error @ ApplyError::Unreadable(_) => NotProved(error.to_string()),
-    })
-}
-
-fn too_old(rules: u64) -> NotProved {
-    NotProved(format!(
-        "the federation uses rules {rules}, which this program is too old for"
-    ))
 }
 
 struct Found {
@@ -223,12 +182,13 @@ impl Judge {
             } => self.repeated(leaf, first, second),
             Lie::ConflictingEntries(entries) => self.conflicting(entries),
             Lie::RejectedEntry {
+                since,
                 before,
                 leaf,
                 payload,
                 checkpoint,
                 path,
-            } => self.rejected(before, leaf, payload, checkpoint, path),
+            } => self.rejected(since.as_deref(), before, leaf, payload, checkpoint, path),
         }
     }
 
@@ -441,6 +401,7 @@ impl Judge {
 
     fn rejected(
         &self,
+        since: Option<&Since>,
         before: &[Vec<u8>],
         bytes: &[u8],
         payload: &[u8],
@@ -450,30 +411,30 @@ impl Judge {
         let Signed {
             checkpoint, key, ..
         } = self.signed(checkpoint, None)?;
-        let mut state = BTreeMap::new();
-        let mut edge = Edge::new();
-        for (index, envelope) in (0u64..).zip(before) {
+        let mut known = match since {
+            Some(since) => Known::from(since, before)?,
+            None => Known::nothing(),
+        };
+        for envelope in before {
+            let index = known.edge.size();
             let envelope = Envelope::parse(envelope).map_err(text)?;
-            let change = admitted(&state, index, &envelope).map_err(|NotProved(reason)| {
+            known.admit(&envelope).map_err(|NotProved(reason)| {
                 NotProved(format!(
                     "the entry {index} before it is rejected too: {reason}"
                 ))
             })?;
-            change.write_to(&mut state);
-            edge.push(leaf_hash(&leaf(&envelope, &change.signer)));
         }
-        let index = edge.size();
+        let (index, mut edge) = (known.edge.size(), known.edge.clone());
         edge.push(leaf_hash(bytes));
         let (size, root) = (checkpoint.size, &checkpoint.root);
         verify_consistency(edge.size(), size, &edge.root(), root, path).map_err(text)?;
         let read = over(bytes, payload)?;
-        let rejection = match judged(&state, index, &read.envelope(payload.to_vec())) {
-            Err(ApplyError::Rejected(rejection)) => rejection,
-            Err(ApplyError::RulesTooNew(rules)) => return Err(too_old(rules)),
-            Err(ApplyError::Storage(never)) => match never {},
-            Err(error @ ApplyError::Unreadable(_)) => return Err(text(error)),
-            Ok(_) => return not_proved("the rules admit the entry: there is no lie"),
+        let Err(rejection) = known.judge(&read.envelope(payload.to_vec()))? else {
+            return not_proved("the rules admit the entry: there is no lie");
         };
+        if !known.is_used_up() {
+            return not_proved("it shows records that nothing here rests on");
+        }
         Ok(by_the_log(
             key,
             format!("its entry {index} is one that the rules reject: {rejection}"),

@@ -90,6 +90,18 @@ fn keys_round_trip_and_other_texts_are_refused() {
         }
         let upper = text.replace(&to_hex(&key.hash()), &to_hex(&key.hash()).to_uppercase());
         assert!(upper == text || upper.parse::<NoteKey>().is_err());
+        // From here on what fuzzing took for new, and its like.
+        for other in [
+            "+\0\0+".to_owned(),
+            format!("x+00000000+AQ{}", "A".repeat(42)),
+            text.replacen("a.example/b", "", 1),
+            text.replacen('+', "++", 1),
+            text.replacen('+', "+\u{320}", 1),
+            format!("{text}="),
+            format!("{text}AAAA"),
+        ] {
+            assert_eq!(other.parse::<NoteKey>(), Err(NoteKeyError), "{other:?}");
+        }
     }
     for name in ["", "a b", "a+b", "a\u{2003}b", "a\nb", "a\u{a0}b"] {
         let key = NoteKey::new(name, Algorithm::Ed25519, secret(5).public().clone());
@@ -127,6 +139,17 @@ fn malformed_notes_are_refused() {
         "text\n\n— a.example AAAAAAA\n".into(),
         "text\n\n— a.example\n".into(),
         "text\n\n— a.example \n".into(),
+        // From here on what fuzzing took for new, and its like.
+        "\n\n".into(),
+        format!("\n{line}\n"),
+        format!("text\n\x0e{line}\n"),
+        format!("text\n\n{line}\n\0"),
+        format!("text\n\n{line}\n— \n"),
+        format!("text\n\n— a.example\u{7f} {base64}\n"),
+        format!("text\n\n—\u{a0}a.example {base64}\n"),
+        "text\n\n— x— x=\n".into(),
+        "text\n\n— a.example AAA=AAA=\n".into(),
+        "text\n\n— a.example ____AAA=\n".into(),
     ] {
         assert!(
             matches!(Note::parse(bad.as_bytes()), Err(NoteError::Malformed(_))),
@@ -138,6 +161,24 @@ fn malformed_notes_are_refused() {
     assert!(Note::new("tab\t\n").is_err());
     assert!(sign("no newline", "a.example", &secret(1)).is_err());
     assert!(sign("text\n", "a example", &secret(1)).is_err());
+}
+
+/// Inputs that fuzzing took for new, and their like, which look like no note and are one: the last empty line
+/// counts, and a text or a name may have any characters that are not forbidden to it.
+#[test]
+fn odd_notes_print_as_they_were_read() {
+    for (note, text, signatures) in [
+        ("\n\n— x AAAAAAA=\n", "\n", 1),
+        ("a\n\n\n\n— x AAAAAAA=\n— x AAAAAAA=\n", "a\n\n\n", 2),
+        ("a\n\nb\n\n— x AAAAAAx6\n", "a\n\nb\n", 1),
+        ("— x AAAAAAA=\n\n— x AAAAAAA=\n", "— x AAAAAAA=\n", 1),
+        ("a\n\n— —— AAAAAAA=\n", "a\n", 1),
+        ("\u{202e}\n\n— \u{202e} AAAAAAA=\n", "\u{202e}\n", 1),
+    ] {
+        let read = Note::parse(note.as_bytes()).unwrap();
+        assert_eq!((&*read.text, read.signatures.len()), (text, signatures));
+        assert_eq!(read.to_string(), note);
+    }
 }
 
 #[test]

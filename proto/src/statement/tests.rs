@@ -223,6 +223,68 @@ fn a_statement_has_one_spelling() {
     }
 }
 
+/// Inputs that fuzzing took for new, and their like, each with what the refusal says: none is refused merely
+/// because the subject's digest no longer matches.
+#[test]
+fn what_is_refused_is_refused_for_its_own_reason() {
+    let text = String::from_utf8(enrolment().payload()).unwrap();
+    let deep = format!("{}{}", "[".repeat(70), "]".repeat(70));
+    let agency = "not a urn:jingwei:agency:v1 statement";
+    let no_json = "not acceptable JSON";
+    let spelling = "RFC 8785";
+    for (from, to, says) in [
+        ("\"level\":2", "\"level\":-0", no_json),
+        ("\"level\":2", "\"level\":9007199254740993", "2^53"),
+        ("[[\"53\",\"FR\"]]", &*deep, "nested deeper"),
+        ("}]}", "}]}\0", no_json),
+        (
+            "\"sequence\":1",
+            "\"sequence\":1,\"sequence\":1",
+            "stands twice",
+        ),
+        (
+            "\"sequence\":1",
+            "\"sequence\":1,\"\\u0073equence\":1",
+            "stands twice",
+        ),
+        ("\"sha256\"", "\"sha799\"", "not a in-toto statement"),
+        ("\"time\":\"2", "\"time\":\"+2", "not a head statement"),
+        ("ed25519:", "ed25519:=", agency),
+        (
+            "\"sequence\":1",
+            "\"predicateType\":\"\",\"sequence\":1",
+            agency,
+        ),
+        ("agency:v1", "agency:v1\\u0000", "unknown predicate type"),
+        ("\"fr.bre\"", "null", "agency is missing"),
+        ("Bretagne", "Bre\\u007ftagne", "control character"),
+        ("[\"53\",\"FR\"]", "[]", "1 to 8 codes"),
+        ("\"sequence\":1", "\"\\u0073equence\":1", spelling),
+        ("\"sequence\":1", "\"roles\":[],\"sequence\":1", spelling),
+        // The values alone, in their order.
+        (
+            "{\"chains\":[[\"53\",\"FR\"]],\"edition\":\"2024\",\"list\":\"insee\"}",
+            "[\"insee\",\"2024\",[[\"53\",\"FR\"]]]",
+            spelling,
+        ),
+    ] {
+        let bad = text.replacen(from, to, 1);
+        assert_ne!(bad, text, "{from}");
+        let error = Statement::parse(bad.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(says), "{from} → {to}: {error}");
+        assert!(!error.contains(char::is_control), "{error:?}");
+    }
+    // With the digest made right, a name may be empty, run from right to left, or have two lines.
+    for name in ["", "\u{202e}engaterB", "Bre\ntagne"] {
+        let mut value: Value = serde_json::from_str(&text).unwrap();
+        value["predicate"]["name"] = name.into();
+        let digest = Digest::of(&strict::canonical(&value["predicate"]));
+        value["subject"][0]["digest"]["sha256"] = digest.to_string().into();
+        let payload = strict::canonical(&value);
+        assert_eq!(Statement::parse(&payload).unwrap().payload(), payload);
+    }
+}
+
 #[test]
 fn a_withheld_dataset_says_nothing() {
     let dataset = Dataset {

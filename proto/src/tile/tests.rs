@@ -125,8 +125,45 @@ fn other_spellings_are_refused() {
         "tile/data/000",
         "tile/Entries/000",
         "tile/0/../0/000",
+        // From here on what fuzzing took for new, and its like.
+        "tile//000",
+        "tile/6\r/000",
+        "tile/0\0/000",
+        "tile/256/000",
+        "tile/0/00/",
+        "tile/0/x/x7",
+        "tile/0/x001x234",
+        "tile/0/18446744073709551615",
+        "tile/0/\u{660}\u{660}\u{660}",
+        "tile/0/.p/7",
+        "tile/0/000.p/65537",
     ] {
-        assert_eq!(text.parse::<TilePath>(), Err(TileError::Path), "{text}");
+        assert_eq!(text.parse::<TilePath>(), Err(TileError::Path), "{text:?}");
+    }
+}
+
+/// Inputs that fuzzing took for new, and their like: paths in their one spelling, of tiles that no log has.
+#[test]
+fn paths_beyond_the_largest_log_are_read() {
+    let in_the_largest = |text: &str| {
+        let path: TilePath = text.parse().unwrap();
+        assert_eq!(path.to_string(), text);
+        TilePath::in_log(path.kind, path.index, u64::MAX) == Some(path)
+    };
+    for text in [
+        "tile/7/000.p/255",
+        "tile/entries/x072/x057/x594/x037/x927/935.p/255",
+    ] {
+        assert!(in_the_largest(text), "{text}");
+    }
+    for text in [
+        "tile/7/000",
+        "tile/8/000.p/1",
+        "tile/63/x018/x446/x744/x073/x709/x551/615",
+        "tile/0/x072/x057/x594/x037/x927/935",
+        "tile/entries/x072/x057/x594/x037/x927/936.p/1",
+    ] {
+        assert!(!in_the_largest(text), "{text}");
     }
 }
 
@@ -267,6 +304,54 @@ fn bundles_have_the_settled_bytes() {
         decode_bundle(TileKind::Envelopes, &[0, 4, 0, 1], 1),
         Err(too_long)
     );
+}
+
+/// Inputs that fuzzing took for new, and their like: lengths that are not what they seem.
+#[test]
+fn a_bundle_is_as_long_as_its_lengths_say() {
+    type Read = (TileKind, u16, &'static [u8], &'static [&'static [u8]]);
+    const EMPTY: &[u8] = b"";
+    let (entries, envelopes) = (TileKind::Entries, TileKind::Envelopes);
+    let read: [Read; 6] = [
+        (entries, 0, b"", &[]),
+        (entries, 1, b"\0\0", &[EMPTY]),
+        (entries, 2, b"\0\0\0\0", &[EMPTY, EMPTY]),
+        (entries, 1, b"\0\x02\0\x03", &[b"\0\x03"]),
+        (entries, 256, &[0; 512], &[EMPTY; 256]),
+        (envelopes, 1, b"\0\0\0\0", &[EMPTY]),
+    ];
+    for (kind, width, bytes, parts) in read {
+        assert_eq!(decode_bundle(kind, bytes, width).as_deref(), Ok(parts));
+        assert_eq!(encode_bundle(kind, parts).as_deref(), Ok(bytes));
+    }
+    let refused: [(TileKind, u16, &[u8]); 9] = [
+        (entries, 0, b"\0"),
+        (entries, 1, b"\0\0\0"),
+        (entries, 2, b"\0\0\0"),
+        (entries, 2, b"\0\x02\0\x03"),
+        (entries, 1, b"\0\x03de"),
+        (entries, 1, b"\xff\xff"),
+        (entries, 256, &[0; 514]),
+        (envelopes, 1, b"\0\x04\0\0"),
+        (envelopes, 1, b"\0\0\0\0\xff\xff\xff\xff"),
+    ];
+    for (kind, width, bytes) in refused {
+        let wrong = TileError::Width { expected: width };
+        assert_eq!(decode_bundle(kind, bytes, width), Err(wrong), "{bytes:?}");
+    }
+    assert_eq!(
+        decode_bundle(envelopes, b"\0\0\0\0\xff\xff\xff\xff", 2),
+        Err(TileError::EntryLength {
+            length: 0xffff_ffff,
+            most: MAX_ENVELOPE,
+        })
+    );
+    assert_eq!(parse_hashes(b"", 0), Ok(vec![]));
+    assert_eq!(parse_hashes(&[0; 32], 1), Ok(vec![Digest([0; 32])]));
+    for (bytes, width) in [(0, 1), (32, 0), (32, 256), (8224, 256)] {
+        let wrong = TileError::Width { expected: width };
+        assert_eq!(parse_hashes(&vec![0; bytes], width), Err(wrong));
+    }
 }
 
 proptest! {

@@ -305,7 +305,11 @@ impl LogReader {
 
     /// The right edge of the published tree.
     pub fn edge(&self) -> Result<Edge, LogError> {
-        let size = self.size();
+        self.edge_at(self.size())
+    }
+
+    /// The right edge of the tree of the first `size` entries.
+    pub fn edge_at(&self, size: u64) -> Result<Edge, LogError> {
         let reader = self.hashes(size)?;
         Edge::from_reader(size, &reader).map_err(|error| self.unread(error))
     }

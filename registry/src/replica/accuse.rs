@@ -19,7 +19,7 @@ use crate::log::LogError;
 const MOST_TRIED: usize = 16;
 
 /// A checkpoint and the note of it.
-type SignedHead = (Checkpoint, String);
+pub(super) type SignedHead = (Checkpoint, String);
 
 /// How somebody else's checkpoint compares with this replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,11 +217,12 @@ impl Replica {
             return None;
         }
         let short = self.about_entry(index, head).ok().flatten();
-        // Whatever the rules reject after the first is shown by the first already.
-        short.or_else(|| match n {
-            0 => self.with_all_before(index, head).ok().flatten(),
-            _ => None,
-        })
+        if short.is_some() || n > 0 {
+            // Whatever the rules reject after the first is shown by the first already.
+            return short;
+        }
+        let since = self.with_all_since(index, head).ok().flatten();
+        since.or_else(|| self.with_all_before(index, head).ok().flatten())
     }
 
     /// A proof that needs no more than the entry, or one more.
@@ -272,6 +273,7 @@ impl Replica {
         }
         let entry = self.logged(index, head)?;
         Ok(self.prove(Lie::RejectedEntry {
+            since: None,
             before,
             leaf: entry.leaf,
             payload: entry.payload,
@@ -281,7 +283,11 @@ impl Replica {
     }
 
     /// An entry with the proof that a checkpoint covers it.
-    fn logged(&self, index: u64, (covering, note): &SignedHead) -> Result<Logged, LogError> {
+    pub(super) fn logged(
+        &self,
+        index: u64,
+        (covering, note): &SignedHead,
+    ) -> Result<Logged, LogError> {
         let envelope = Envelope::parse(&self.committed.envelope(index)?);
         Ok(Logged {
             leaf: self.committed.leaf(index)?,

@@ -46,6 +46,7 @@ mod fetch;
 mod follow;
 mod highest;
 mod newer_root;
+mod since;
 mod taken_over;
 
 pub use accuse::Comparison;

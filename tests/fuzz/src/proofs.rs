@@ -8,9 +8,11 @@ use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::key::{SecretKey, Signer as _};
 use jingwei_proto::leaf::leaf as entry;
-use jingwei_proto::merkle::{self, leaf_hash};
-use jingwei_proto::misbehaviour::{Lie, Logged, Misbehaviour};
+use jingwei_proto::merkle::{self, Edge, leaf_hash};
+use jingwei_proto::misbehaviour::{Lie, Logged, Misbehaviour, Since};
 use jingwei_proto::snapshot::{Proof, Row, Tree};
+use jingwei_proto::state;
+use jingwei_proto::statement::{Head, Predicate, Snapshot, Statement};
 use jingwei_proto::time::Time;
 use jingwei_proto::tlog_proof::TlogProof;
 
@@ -26,6 +28,9 @@ const COSIGNER: u8 = 91;
 fn secret(seed: u8) -> SecretKey {
     SecretKey::from_seed(&[seed; 32])
 }
+
+/// The entry that is a snapshot.
+const SNAPSHOT: usize = 3;
 
 /// The log of a registry that has done nothing wrong.
 struct Honest {
@@ -44,14 +49,14 @@ static HONEST: LazyLock<Honest> = LazyLock::new(|| {
         leaves: Leaves(Vec::new()),
         notes: Vec::new(),
     };
-    for line in STATEMENTS.lines() {
+    for (at, line) in STATEMENTS.lines().enumerate() {
+        if at == SNAPSHOT {
+            let snapshot = honest.snapshot();
+            honest.push(snapshot, &secret(LOG));
+        }
         let signer = secret(line.as_bytes()[0] - b'0');
         let envelope = Envelope::sign(line.as_bytes()[1..].to_vec(), &signer);
-        let bytes = entry(&envelope, signer.public());
-        honest.leaves.0.push(leaf_hash(&bytes));
-        honest.entries.push(bytes);
-        honest.envelopes.push(envelope);
-        honest.seal();
+        honest.push(envelope, &signer);
     }
     honest
 });
@@ -64,6 +69,41 @@ impl Honest {
     fn root_at(&self, size: u64) -> Digest {
         let Ok(root) = merkle::root(&self.leaves, size);
         root
+    }
+
+    /// What the entries so far lead to.
+    fn state(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut state = BTreeMap::new();
+        for (index, envelope) in (0..).zip(&self.envelopes) {
+            let change = state::apply(&state, index, envelope).expect("it is honest");
+            change.write_to(&mut state);
+        }
+        state
+    }
+
+    fn snapshot(&self) -> Envelope {
+        let statement = Statement {
+            head: Head {
+                federation: "test-0123456789abcdef".parse().expect("an id"),
+                agency: None,
+                time: Time::from_seconds(1_700_000_000).expect("a time"),
+                sequence: 1,
+                previous: None,
+            },
+            predicate: Predicate::Snapshot(Snapshot {
+                size: self.size(),
+                state: self.state().iter().collect::<Tree>().root(),
+            }),
+        };
+        statement.sign(&secret(LOG))
+    }
+
+    fn push(&mut self, envelope: Envelope, signer: &SecretKey) {
+        let bytes = entry(&envelope, signer.public());
+        self.leaves.0.push(leaf_hash(&bytes));
+        self.entries.push(bytes);
+        self.envelopes.push(envelope);
+        self.seal();
     }
 
     fn seal(&mut self) {
@@ -117,11 +157,7 @@ pub fn misbehaviour(input: &[u8]) {
         return;
     };
     let lie = accusation(*kind, [*first, *second, *change], edits);
-    let accused = Misbehaviour {
-        roots: vec![root],
-        lie,
-    };
-    assert!(accused.verify(&pinned).is_err());
+    assert!(Misbehaviour::new(vec![root], lie, &pinned).is_err());
 }
 
 /// What an honest log could be accused of by somebody who has all of it.
@@ -135,7 +171,7 @@ fn accusation(kind: u8, [first, second, change]: [u8; 3], edits: &[u8]) -> Lie {
         all[usize::from(change) % all.len()].clone()
     };
     let entry = edited(honest.logged(first), edits);
-    match kind % 7 {
+    match kind % 8 {
         0 => Lie::TwoHistories {
             older: honest.note(first),
             newer: honest.note(second),
@@ -163,7 +199,9 @@ fn accusation(kind: u8, [first, second, change]: [u8; 3], edits: &[u8]) -> Lie {
             },
         },
         5 => Lie::ConflictingEntries(Box::new([entry, honest.logged(second)])),
+        6 => rests_on_the_snapshot(entry, path(size(second), honest.size()), edits),
         _ => Lie::RejectedEntry {
+            since: None,
             before: before(usize::from(second) % (honest.envelopes.len() + 1), change),
             leaf: entry.leaf,
             payload: entry.payload,
@@ -171,6 +209,78 @@ fn accusation(kind: u8, [first, second, change]: [u8; 3], edits: &[u8]) -> Lie {
             path: path(size(second), honest.size()),
         },
     }
+}
+
+/// What the snapshot says of the records that the entries from it on ask for.
+static SINCE: LazyLock<Since> = LazyLock::new(|| {
+    let honest = &*HONEST;
+    let start = Honest {
+        envelopes: honest.envelopes[..SNAPSHOT].to_vec(),
+        entries: Vec::new(),
+        leaves: Leaves(honest.leaves.0[..SNAPSHOT].to_vec()),
+        notes: Vec::new(),
+    };
+    let (state, size) = (start.state(), SNAPSHOT as u64);
+    let Ok(edge) = Edge::from_reader(size, &start.leaves);
+    let mut tree: Tree = state.iter().collect();
+    let mut since = Since {
+        size,
+        peaks: edge.peaks().to_vec(),
+        state: BTreeMap::new(),
+    };
+    let last = honest.size() - 1;
+    loop {
+        let entry = honest.logged(last as u8);
+        let lie = since_then(since.clone(), entry, honest.consistency(last + 1, last + 1));
+        let root = honest.envelopes[0].clone();
+        let pinned = root.payload_digest();
+        let refused = Misbehaviour::new(vec![root], lie, &pinned).expect_err("it is honest");
+        match refused.0.split_once("nothing is shown of ‘") {
+            Some((_, key)) => {
+                let key = key.trim_end_matches('’').to_owned();
+                let proof = tree.prove(&key, state.get(&key).map(Vec::as_slice));
+                assert!(since.state.insert(key, proof).is_none(), "{refused}");
+            }
+            None => {
+                assert!(refused.0.contains("there is no lie"), "{refused}");
+                return since;
+            }
+        }
+    }
+});
+
+fn since_then(since: Since, entry: Logged, path: Vec<Digest>) -> Lie {
+    let last = HONEST.envelopes.len() - 1;
+    let before = HONEST.envelopes[SNAPSHOT..last].iter();
+    Lie::RejectedEntry {
+        since: Some(Box::new(since)),
+        before: before.map(Envelope::to_bytes).collect(),
+        leaf: entry.leaf,
+        payload: entry.payload,
+        checkpoint: entry.proof.checkpoint,
+        path,
+    }
+}
+
+/// An accusation of an entry after the snapshot, with something changed of what that says.
+fn rests_on_the_snapshot(entry: Logged, path: Vec<Digest>, edits: &[u8]) -> Lie {
+    let mut since = SINCE.clone();
+    for edit in edits.chunks_exact(3).take(8) {
+        let [what, at, mask] = *edit else { continue };
+        let place = usize::from(at) % since.state.len().max(1);
+        let key = since.state.keys().nth(place).cloned();
+        match (what % 12, key) {
+            (0, _) => since.size ^= u64::from(mask),
+            (1, _) => since.peaks.reverse(),
+            (2, Some(key)) => drop(since.state.remove(&key)),
+            (_, Some(key)) => change(
+                since.state.get_mut(&key).expect("its key"),
+                [what, at, mask],
+            ),
+            (_, None) => {}
+        }
+    }
+    since_then(since, entry, path)
 }
 
 /// The first statements of the log, perhaps in another order.

@@ -11,6 +11,7 @@ use jingwei_proto::digest::Digest;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, DatasetId};
 use jingwei_proto::key::{SecretKey, Signer as _};
+use jingwei_proto::misbehaviour::{Lie, Misbehaviour as Proof};
 use jingwei_proto::statement::{Dataset, DatasetFile, Predicate, Sharing, Statement};
 use jingwei_proto::time::Time;
 use jingwei_registry::clock::{self, Clock};
@@ -421,6 +422,31 @@ fn a_statement_of_a_stranger_is_proved() {
     assert_eq!((alarms.len(), proofs.len()), (2, 1), "{alarms:?}");
     let root = &stage.federation.registry.fingerprint;
     confirm(&proofs[0], root, &["entry 7 is one that the rules reject"]);
+}
+
+#[test]
+fn a_snapshot_before_the_lie_stands_for_the_statements_before_it() {
+    let mut stage = Stage::fresh();
+    let registry = &stage.federation.registry;
+    let key = keyfile::load(&registry.dir.join("keys/log.pem")).unwrap();
+    let true_one = snapshot(registry, noon().seconds(), state_of(&stage.honest_log()));
+    let stranger = Agent::new(registry, "zz", 9);
+    let mut lie = stage.honest.clone();
+    lie.push(entry(&true_one, key.public()));
+    lie.push(entry(&stranger.dataset("four"), stranger.key.public()));
+    stage.show_sealed(&lie);
+    stage.advance().unwrap();
+    stage.proved("rejected-entry", &["entry 8 is one that the rules reject"]);
+    let proof = std::fs::read(stage.alarm().proof.unwrap()).unwrap();
+    let Lie::RejectedEntry {
+        since: Some(since),
+        before,
+        ..
+    } = Proof::read(&proof[..]).unwrap().lie
+    else {
+        panic!("it does not rest on the snapshot");
+    };
+    assert_eq!((since.size, before.len()), (SIZE, 1));
 }
 
 #[test]
