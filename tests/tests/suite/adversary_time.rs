@@ -4,26 +4,43 @@ use jingwei_registry::clock;
 use jingwei_tests::accusing::proof_of;
 use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries};
 use jingwei_tests::node::PLACES;
+use jingwei_tests::programs::free_address;
 use jingwei_tests::snapshots::set_log_time;
 use jingwei_tests::{Federation, Node};
+
+use crate::bad_registry::read;
 
 const SQL: &str = "SELECT count(*) FROM aa.places";
 const MINUTE: i64 = 60;
 const WEEK: i64 = 7 * 24 * 60 * MINUTE;
 
-/// A federation with one node, which has published a table.
+/// A federation with one node, which has published a table and shows metrics.
 fn federation() -> (Federation, Node) {
     let federation = Federation::start();
-    let node = federation.node("a", &["aa"]);
+    let mut node = federation.node("a", &["aa"]);
     node.publish_places("aa", "places", "unconditional", PLACES);
     federation.settle(&[&node]);
+    node.stop();
+    let metrics = (
+        "JINGWEI_NODE_METRICS".to_owned(),
+        free_address().to_string(),
+    );
+    node.settings.push(metrics);
+    node.start();
     (federation, node)
 }
 
-/// The node raises this alarm, for which there is no proof, and answers as before.
+/// The node raises this alarm, for which there is no proof, in its log, in its metrics and at
+/// `doctor`, and answers as before.
 #[track_caller]
 fn alarmed(node: &Node, kind: &str, words: &str) {
     node.until("alarmed", |status| !status.alarms.is_empty());
+    let logged = node.until_log("the registry misbehaves");
+    assert!(logged.contains(&format!("\"kind\":\"{kind}\"")), "{logged}");
+    let (_, metrics) = node.settings.last().expect("it was set");
+    let figures = read(&format!("http://{metrics}/metrics"));
+    let counted = format!("jingwei_alarms_total{{kind=\"{kind}\"}} 1");
+    assert!(figures.lines().any(|line| line == counted), "{figures}");
     node.run(&["doctor"]).expect_code(3).prints(&[
         &format!("alarm       {kind}: "),
         words,
