@@ -4,13 +4,14 @@
 //! A root document is admitted only when its keys are here, so a change of keys needs no restart,
 //! and no root can leave a registry unable to sign.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jingwei_proto::key::{KeyId, PublicKey, SecretKey, Signer};
 use jingwei_proto::statement::RegistryKeys;
 
-use crate::keyfile::{self, TlsIdentity};
+use crate::keyfile::{self, KeyFileError, TlsIdentity};
 use crate::registry::Paths;
 use crate::sequencer::{KeyRing, LogKeys};
 use crate::tls::Identity;
@@ -50,15 +51,15 @@ impl Ring {
     /// The TLS identity with the given key.
     pub fn identity(&self, id: KeyId) -> Result<TlsIdentity, String> {
         let identities = self.dirs().into_iter().map(|dir| TlsIdentity::load(&dir));
-        let mut found = identities.flatten().filter(|identity| identity.id == id);
-        found.next().ok_or_else(|| self.missing("TLS identity", id))
+        let found = first(identities, |identity| identity.id == id);
+        found.map_err(|unread| unread.unwrap_or_else(|| self.missing("TLS identity", id)))
     }
 
     fn key(&self, name: &str, public: &PublicKey) -> Result<SecretKey, String> {
         let files = self.dirs().into_iter().map(|dir| dir.join(name));
-        let mut keys = files.filter_map(|file| keyfile::load(&file).ok());
-        keys.find(|key| key.public() == public)
-            .ok_or_else(|| self.missing(name, public.id()))
+        let keys = files.map(|file| keyfile::load(&file));
+        let found = first(keys, |key| key.public() == public);
+        found.map_err(|unread| unread.unwrap_or_else(|| self.missing(name, public.id())))
     }
 
     /// `keys/` and what lies below it.
@@ -97,4 +98,21 @@ impl KeyRing for Ring {
             tracing::error!(%error, "the TLS key that the root names cannot be used");
         }
     }
+}
+
+/// The first of the files that is the one wanted; otherwise why one that is there was not read.
+fn first<T>(
+    files: impl Iterator<Item = Result<T, KeyFileError>>,
+    wanted: impl Fn(&T) -> bool,
+) -> Result<T, Option<String>> {
+    let mut unread = None;
+    for file in files {
+        match file {
+            Ok(found) if wanted(&found) => return Ok(found),
+            Ok(_) => {}
+            Err(KeyFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => unread = Some(error.to_string()),
+        }
+    }
+    Err(unread)
 }

@@ -63,6 +63,15 @@ pub enum LogError {
         /// The entries that were shown.
         shown: u64,
     },
+    /// The file that remembers what readers were shown is not what was written.
+    #[error(
+        "{} does not hold the size and root that readers were shown last; no replica has that file, and an old one says less than the truth: where witnesses or replicas have seen no larger log than this one, move it away, and let a replica take over otherwise",
+        .record.display()
+    )]
+    Forgotten {
+        /// The file.
+        record: PathBuf,
+    },
     /// A note that cannot be shown to readers.
     #[error("not published: {reason}")]
     Unpublishable {
@@ -81,7 +90,10 @@ pub enum LogError {
     #[error("the log cannot be published: {0}")]
     Threads(String),
     /// The log has no entry yet, so nothing was ever sealed.
-    #[error("the log in {} is empty and has no checkpoint yet", .dir.display())]
+    #[error(
+        "the log in {} is empty and has no checkpoint yet; if it had one, bring back the newest copy of the log, or let a replica take over",
+        .dir.display()
+    )]
     Empty {
         /// The log's directory.
         dir: PathBuf,

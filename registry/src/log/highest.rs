@@ -58,9 +58,8 @@ impl Highest {
         highest.next = Some(PLACES[usize::from(first > second)]);
         highest.shown = first.max(second);
         if highest.shown.is_none() {
-            return Err(LogError::Corrupt {
-                path: path.to_owned(),
-                reason: "it does not hold a log's size and root".into(),
+            return Err(LogError::Forgotten {
+                record: path.to_owned(),
             });
         }
         let torn = |place: &[u8]| parse(place).is_none() && place.iter().any(|byte| *byte != 0);
@@ -212,6 +211,6 @@ mod tests {
         }
         std::fs::write(&path, vec![0; whole.len()]).unwrap();
         let damaged = Highest::open(&path, Disk::new());
-        assert!(matches!(damaged, Err(LogError::Corrupt { .. })));
+        assert!(matches!(damaged, Err(LogError::Forgotten { .. })));
     }
 }

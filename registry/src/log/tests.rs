@@ -548,5 +548,5 @@ fn an_old_copy_is_refused_by_what_is_remembered_beside_the_key() {
     bring_back(newest.path());
     drop(remembering(Disk::new()).unwrap());
     fs::write(&record, "3\n").unwrap();
-    assert!(matches!(refused(), LogError::Corrupt { .. }));
+    assert!(matches!(refused(), LogError::Forgotten { .. }));
 }
