@@ -196,6 +196,14 @@ impl Registry {
             .expect("the address is one")
     }
 
+    /// The policy that it prints, whether it runs or not.
+    #[track_caller]
+    pub fn policy(&self) -> String {
+        let (place, address) = (self.dir.display().to_string(), self.address.to_string());
+        let ran = self.run(&["policy", "--dir", &place, "--registry", &address]);
+        ran.ok().stdout
+    }
+
     /// Runs `jingwei-registry` with any arguments in its directory's parent.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         programs::run_in(

@@ -52,11 +52,8 @@ impl Witnessed {
         }
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let registry = Registry::found_with(&dir.path().join("registry"), "test", &options);
-        let place = registry.dir.display().to_string();
-        let address = registry.address.to_string();
-        let ran = registry.run(&["policy", "--dir", &place, "--registry", &address]);
         let policy = dir.path().join("policy");
-        std::fs::write(&policy, ran.ok().stdout).expect("the directory is ours");
+        std::fs::write(&policy, registry.policy()).expect("the directory is ours");
         let agent = Agent::new(&registry, "aa", 3);
         let mut all = Witnessed {
             registry,

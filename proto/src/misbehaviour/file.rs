@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{CLAIM, Kind, Lie, Logged, Misbehaviour, NotProved, Since, TYPE, not_proved};
+use super::{CLAIM, Kind, Lie, Logged, Misbehaviour, NotProved, Since, TYPE, not_proved, text};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
 use crate::evidence::{Member, Writer, read_archive};
@@ -156,10 +156,6 @@ impl Misbehaviour {
 
 fn root_name(n: u64) -> String {
     format!("roots/{n}.json")
-}
-
-fn text(error: impl std::fmt::Display) -> NotProved {
-    NotProved(error.to_string())
 }
 
 fn put_logged(

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NotProved, Since, not_proved};
+use super::{NotProved, Since, not_proved, text};
 use crate::dsse::Envelope;
 use crate::leaf::leaf;
 use crate::merkle::{Edge, leaf_hash};
@@ -105,10 +105,9 @@ impl Known {
         };
         match self.base {
             None => {
-                let mut tree = Tree::default();
-                for (key, record) in &self.records {
-                    tree.set(key, record.as_deref());
-                }
+                let records = self.records.iter();
+                let there = records.filter_map(|(key, record)| Some((key, record.as_ref()?)));
+                let mut tree = there.collect::<Tree>();
                 Ok(snapshot.names(&tree.root()).map(|()| change))
             }
             Some(base) if base == index => Ok(Ok(change)),
@@ -139,8 +138,4 @@ impl Known {
     pub fn is_used_up(&self) -> bool {
         self.unasked.borrow().is_empty()
     }
-}
-
-fn text(error: impl std::fmt::Display) -> NotProved {
-    NotProved(error.to_string())
 }

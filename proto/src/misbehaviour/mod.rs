@@ -204,6 +204,10 @@ fn not_proved<T>(reason: impl Into<String>) -> Result<T, NotProved> {
     Err(NotProved(reason.into()))
 }
 
+fn text(error: impl std::fmt::Display) -> NotProved {
+    NotProved(error.to_string())
+}
+
 /// The same note with the signatures by these keys only.
 pub fn signed_only_by(note: &str, keys: &[&NoteKey]) -> Result<String, NoteError> {
     let mut note = Note::parse(note.as_bytes())?;

@@ -4,7 +4,7 @@
 //! for: a checkpoint that the log signed is a lie also if nobody has co-signed it.
 
 use super::known::Known;
-use super::{Lie, Logged, Misbehaviour, NotProved, Since, not_proved, signed_only_by};
+use super::{Lie, Logged, Misbehaviour, NotProved, Since, not_proved, signed_only_by, text};
 use crate::checkpoint::{Checkpoint, CheckpointKeys, verify_cosignature};
 use crate::digest::Digest;
 use crate::dsse::Envelope;
@@ -40,10 +40,6 @@ pub struct Verdict {
     pub lie: String,
     /// What can be compared with other files, by name.
     pub details: Vec<(&'static str, String)>,
-}
-
-fn text(error: impl std::fmt::Display) -> NotProved {
-    NotProved(error.to_string())
 }
 
 impl Misbehaviour {

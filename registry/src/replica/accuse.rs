@@ -5,7 +5,7 @@ use jingwei_proto::checkpoint::{Checkpoint, CheckpointKeys};
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{DatasetId, DatasetName, VersionId};
 use jingwei_proto::leaf::Leaf;
-use jingwei_proto::misbehaviour::{Lie, Logged, MAX_BEFORE, Misbehaviour as Proof};
+use jingwei_proto::misbehaviour::{Lie, Logged, MAX_BEFORE, Misbehaviour as Proof, Since};
 use jingwei_proto::state::Chain;
 use jingwei_proto::statement::{Predicate, Statement};
 use jingwei_proto::tlog_proof::TlogProof;
@@ -271,14 +271,27 @@ impl Replica {
             }
             before.push(envelope);
         }
-        let entry = self.logged(index, head)?;
+        self.rejected(self.logged(index, head)?, head, None, before)
+    }
+
+    /// The proof that the rules reject an entry after those `before` it.
+    pub(super) fn rejected(
+        &self,
+        entry: Logged,
+        head: &SignedHead,
+        since: Option<Box<Since>>,
+        before: Vec<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, LogError> {
+        let path = self
+            .committed
+            .consistency_proof(entry.proof.index + 1, head.0.size)?;
         Ok(self.prove(Lie::RejectedEntry {
-            since: None,
+            since,
             before,
             leaf: entry.leaf,
             payload: entry.payload,
             checkpoint: entry.proof.checkpoint,
-            path: self.committed.consistency_proof(index + 1, head.0.size)?,
+            path,
         }))
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::json;
 use jingwei_proto::leaf::Leaf;
-use jingwei_proto::misbehaviour::{Lie, MAX_BEFORE, Since};
+use jingwei_proto::misbehaviour::{MAX_BEFORE, Since};
 use jingwei_proto::state::{self, Lookup};
 use jingwei_proto::statement::Snapshot;
 
@@ -93,17 +93,8 @@ impl Replica {
         if bytes + json::canonical(&state).len() > MAX_BEFORE {
             return Ok(None);
         }
-        Ok(self.prove(Lie::RejectedEntry {
-            since: Some(Box::new(Since {
-                size,
-                peaks: self.committed.edge_at(size)?.peaks().to_vec(),
-                state,
-            })),
-            before,
-            leaf: entry.leaf,
-            payload: entry.payload,
-            checkpoint: entry.proof.checkpoint,
-            path: self.committed.consistency_proof(index + 1, head.0.size)?,
-        }))
+        let peaks = self.committed.edge_at(size)?.peaks().to_vec();
+        let since = Box::new(Since { size, peaks, state });
+        self.rejected(entry, head, Some(since), before)
     }
 }

@@ -141,8 +141,6 @@ struct Admission {
     batch: Batch,
     /// How many entries the log has with those that are new.
     next: u64,
-    /// How many it is to have with this batch, as far as is known.
-    end: u64,
     bytes: usize,
     judged: Vec<(Submission, Result<Admitted, Fault>)>,
 }
@@ -151,7 +149,6 @@ impl Admission {
     fn new(batch: Batch) -> Admission {
         Admission {
             next: batch.base(),
-            end: batch.base(),
             batch,
             bytes: 0,
             judged: Vec::new(),
@@ -161,11 +158,12 @@ impl Admission {
     /// Takes from those that wait, and then from the queue, until the batch is full, or ends with a
     /// tile, or nothing waits, or one comes that has to stand alone: that waits.
     fn take(&mut self, waiting: &mut VecDeque<Submission>, submissions: &mut Submissions) {
+        let mut end = self.next;
         while self.judged.len() < BATCH && self.bytes < BATCH_BYTES {
-            if self.next >= self.end {
-                self.end = self.end_with(waiting.len() + submissions.waiting());
+            if self.next >= end {
+                end = self.end_with(waiting.len() + submissions.waiting());
             }
-            if self.next >= self.end {
+            if self.next >= end {
                 return;
             }
             let Some(submission) = waiting.pop_front().or_else(|| submissions.try_recv()) else {

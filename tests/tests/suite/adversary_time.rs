@@ -4,11 +4,10 @@ use jingwei_registry::clock;
 use jingwei_tests::accusing::proof_of;
 use jingwei_tests::lying_registry::{Files, Forger, LyingRegistry, entries};
 use jingwei_tests::node::PLACES;
-use jingwei_tests::programs::free_address;
 use jingwei_tests::snapshots::set_log_time;
 use jingwei_tests::{Federation, Node};
 
-use crate::bad_registry::read;
+use crate::alarms::{logged_and_counted, show_metrics};
 
 const SQL: &str = "SELECT count(*) FROM aa.places";
 const MINUTE: i64 = 60;
@@ -21,11 +20,7 @@ fn federation() -> (Federation, Node) {
     node.publish_places("aa", "places", "unconditional", PLACES);
     federation.settle(&[&node]);
     node.stop();
-    let metrics = (
-        "JINGWEI_NODE_METRICS".to_owned(),
-        free_address().to_string(),
-    );
-    node.settings.push(metrics);
+    show_metrics(&mut node);
     node.start();
     (federation, node)
 }
@@ -35,12 +30,7 @@ fn federation() -> (Federation, Node) {
 #[track_caller]
 fn alarmed(node: &Node, kind: &str, words: &str) {
     node.until("alarmed", |status| !status.alarms.is_empty());
-    let logged = node.until_log("the registry misbehaves");
-    assert!(logged.contains(&format!("\"kind\":\"{kind}\"")), "{logged}");
-    let (_, metrics) = node.settings.last().expect("it was set");
-    let figures = read(&format!("http://{metrics}/metrics"));
-    let counted = format!("jingwei_alarms_total{{kind=\"{kind}\"}} 1");
-    assert!(figures.lines().any(|line| line == counted), "{figures}");
+    logged_and_counted(node, kind);
     node.run(&["doctor"]).expect_code(3).prints(&[
         &format!("alarm       {kind}: "),
         words,

@@ -184,24 +184,36 @@ fn twin(node: &Node, parent: &Path, lie: &Lie) -> Node {
     if !lie.seen {
         std::fs::remove_dir_all(twin.dir.join("replica")).unwrap();
     }
+    show_metrics(&mut twin);
+    twin
+}
+
+/// The node has metrics from its next start on.
+pub fn show_metrics(node: &mut Node) {
     let metrics = (
         "JINGWEI_NODE_METRICS".to_owned(),
         free_address().to_string(),
     );
-    twin.settings.push(metrics);
-    twin
+    node.settings.push(metrics);
 }
 
-/// Waits for the alarm in the log, finds it in the metrics and at `doctor`, and returns the proof.
+/// Waits for an alarm in the node's log and finds it in its metrics, which were
+/// [shown](show_metrics).
 #[track_caller]
-fn noticed(node: &Node, lie: &Lie) -> PathBuf {
-    let kind = lie.kind;
+pub fn logged_and_counted(node: &Node, kind: &str) {
     let logged = node.until_log("the registry misbehaves");
     assert!(logged.contains(&format!("\"kind\":\"{kind}\"")), "{logged}");
     let (_, metrics) = node.settings.last().expect("it was set");
     let figures = read(&format!("http://{metrics}/metrics"));
     let counted = format!("jingwei_alarms_total{{kind=\"{kind}\"}} 1");
     assert!(figures.lines().any(|line| line == counted), "{figures}");
+}
+
+/// Waits for the alarm in the log, finds it in the metrics and at `doctor`, and returns the proof.
+#[track_caller]
+fn noticed(node: &Node, lie: &Lie) -> PathBuf {
+    let kind = lie.kind;
+    logged_and_counted(node, kind);
     // A proof may be found after the alarm was raised.
     let alarms = node.dir.join("replica/alarms");
     let found = || -> Option<PathBuf> {

@@ -264,11 +264,7 @@ fn origin_of(node: &Path) -> String {
 impl Drill {
     /// Witnesses and nodes go over to the new registry, each in its way, and the load goes on.
     fn go_on(&mut self, mut registry: Registry, origin: &str) {
-        let place = registry.dir.display().to_string();
-        // It does not run yet.
-        let address = registry.address.to_string();
-        let asked = ["policy", "--dir", &place, "--registry", &address];
-        let policy = registry.run(&asked).ok().stdout;
+        let policy = registry.policy();
         assert!(policy.contains(origin), "{policy}");
         std::fs::write(&self.all.policy, policy).unwrap();
         self.all.witnesses[0].told(origin);
@@ -560,14 +556,8 @@ fn a_node_that_is_a_witness_co_signs_the_new_log() {
     options.extend(["--quorum".into(), "1".into()]);
     Ran::run(&mut take_over(&node.dir, &dir, &texts(&options))).ok();
     let mut registry = unequal.federation.registry.successor(&dir);
-    // It does not run yet.
-    let address = registry.address.to_string();
-    let asked = ["policy", "--dir", path(&dir), "--registry", &address];
-    let policy = registry.run(&asked).ok();
-    let log = policy
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("log "));
+    let policy = registry.policy();
+    let log = policy.lines().find_map(|line| line.strip_prefix("log "));
     // Until it can follow, it has to be told.
     node.stop();
     set(&mut node, "LOGS", log.expect("a policy names the log"));
