@@ -160,7 +160,7 @@ fn collect<'a>(
     }
     for (n, exchanged) in (0..).zip(answer.exchanges) {
         for (part, message) in MESSAGES.iter().zip(&exchanged.messages) {
-            members.push((exchange_name(n, part), Content::Bytes(message.to_bytes())));
+            members.push((exchange_name(n, part), Content::Bytes(message.to_vec())));
         }
         let file = exchanged
             .file

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jingwei_proto::dsse::Envelope;
+use bytes::Bytes;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::time::Time;
 use jingwei_registry::clock::Clock;
@@ -15,8 +15,8 @@ use crate::home::Home;
 pub use crate::journal::Kind;
 use crate::journal::{Journal, JournalError, Record, Setup, Unfinished};
 
-/// A message to be entered: which one of an exchange, of which exchange, as it was signed.
-pub type Entry<'a> = (Kind, &'a str, &'a Envelope);
+/// A message to be entered: which one of an exchange, of which exchange, and its envelope.
+pub type Entry<'a> = (Kind, &'a str, &'a Bytes);
 
 /// A journal cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Journals {
             time,
             kind,
             nonce: nonce.to_owned(),
-            body: message.to_bytes(),
+            body: message.clone(),
         };
         messages.iter().map(record).collect()
     }

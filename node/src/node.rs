@@ -31,6 +31,7 @@ use crate::config::Config;
 use crate::exchange::ledger::Ledger;
 use crate::exchange::messages::Party;
 use crate::exchange::outbox::Outbox;
+use crate::exchange::verifier::Verifier;
 use crate::greet::Greeter;
 use crate::home::Home;
 use crate::journals::{Journals, JournalsError};
@@ -116,6 +117,7 @@ pub struct Node {
     pub(crate) journals: Journals,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) outbox: Outbox,
+    pub(crate) verifier: Arc<Verifier>,
     pub(crate) seats: Seats,
     pub(crate) identity: TlsIdentity,
     pub(crate) secret: [u8; 32],
@@ -194,6 +196,7 @@ impl Node {
             journals,
             ledger: Arc::default(),
             outbox: Outbox::default(),
+            verifier: Arc::default(),
             identity,
             secret,
             publishing: tokio::sync::Mutex::new(()),
@@ -407,11 +410,14 @@ impl Node {
     /// not count. Where another registry takes over meanwhile, it is submitted there.
     pub(crate) async fn enter(&self, envelope: &Envelope) -> Result<u64, Fault> {
         let late = || {
-            Fault::new(
-                Blame::Unavailable,
-                "the registry did not enter the statement in time",
-            )
-            .advise("try again: the same statement is never entered twice")
+            let message = match self.replica.alarms().is_empty() {
+                true => "the registry did not enter the statement in time",
+                false => {
+                    "the registry did not enter the statement in time, and an alarm about it stands, of which ‘jingwei doctor’ says more"
+                }
+            };
+            Fault::new(Blame::Unavailable, message)
+                .advise("try again: the same statement is never entered twice")
         };
         let log = self.log_name();
         let entering = async {
@@ -528,8 +534,10 @@ pub(crate) fn not_followed(error: ReplicaError) -> Fault {
     let message = error.to_string();
     match error {
         ReplicaError::Source(SourceError::Address(_)) => Fault::new(Blame::WrongUse, message),
-        ReplicaError::Source(_) => Fault::new(Blame::Unavailable, message)
-            .advise("is the registry running, and the address right? The node follows the one it followed before"),
+        ReplicaError::Source(ref error) => Fault::new(Blame::Unavailable, message).advise(format!(
+            "{}; the node follows the one it followed before",
+            error.advice()
+        )),
         ReplicaError::Misbehaviour(Misbehaviour::ShortTakeOver { .. }) => {
             Fault::new(Blame::Unverified, message).advise("tell the keepers of the root keys: they must take over again, from a replica as long as this node's; the node goes on with what it has")
         }

@@ -59,7 +59,7 @@ pub enum CheckpointError {
         found: String,
     },
     /// Too few witnesses have co-signed it.
-    #[error("{found} of {needed} witnesses have co-signed; ask again when more have")]
+    #[error("{found} of {needed} needed witnesses have co-signed; ask again when more have")]
     Quorum {
         /// How many have.
         found: usize,

@@ -43,9 +43,7 @@ macro_rules! text_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                String::deserialize(deserializer)?
-                    .parse()
-                    .map_err(serde::de::Error::custom)
+                crate::text::deserialize(deserializer)
             }
         }
     };
@@ -232,7 +230,7 @@ impl FromStr for FederationId {
 
     fn from_str(text: &str) -> Result<FederationId, IdError> {
         let ok = text.rsplit_once('-').is_some_and(|(name, random)| {
-            is_label(name) && random.len() == 16 && crate::digest::from_hex(random).is_some()
+            is_label(name) && random.len() == 16 && crate::digest::is_hex(random)
         });
         if !ok {
             return refuse(

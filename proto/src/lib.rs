@@ -25,6 +25,7 @@ pub mod policy;
 pub mod snapshot;
 pub mod state;
 pub mod statement;
+mod text;
 pub mod tile;
 pub mod time;
 pub mod tlog_proof;

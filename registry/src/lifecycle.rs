@@ -293,12 +293,27 @@ impl RecoveryProposal {
 
     /// The statement as the superior signs it, if the agency has not changed since the proposal.
     pub fn statement(&self, record: &AgencyRecord) -> Result<Statement, Fault> {
+        let (id, key) = (&record.id, &self.new.key);
+        let stale = |what: String| Fault::new(Blame::Stale, what);
+        if record.key == *key {
+            return Err(stale(format!(
+                "{id} has this key already: nothing is to be done"
+            )));
+        }
+        if record
+            .recovery
+            .as_ref()
+            .is_some_and(|under_way| under_way.key == *key)
+        {
+            return Err(stale(format!(
+                "the recovery of {id} with this key is entered already, and waits for its time"
+            )));
+        }
         if self.statement.head.previous != Some(record.chain.payload) {
-            return Err(Fault::new(
-                Blame::Stale,
-                format!("{} has changed since its new key was proposed", record.id),
-            )
-            .advise("let it run ‘jingwei recover --agency’ again, and take the new file"));
+            return Err(
+                stale(format!("{id} has changed since its new key was proposed"))
+                    .advise("let it run ‘jingwei recover --agency’ again, and take the new file"),
+            );
         }
         Ok(self.statement.with_consents(vec![self.envelope.clone()]))
     }

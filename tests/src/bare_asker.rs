@@ -6,9 +6,10 @@ use std::path::Path;
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::{Action, FlightData, Ticket};
+use bytes::Bytes;
 use jingwei::exchange::ACKNOWLEDGE;
 use jingwei::exchange::bundle;
-use jingwei::exchange::messages::{Message, Party, verify_acceptance, verify_receipt};
+use jingwei::exchange::messages::{Message, Party, Unverified, verify_acceptance, verify_receipt};
 use jingwei::home::Home;
 use jingwei::membership::Membership;
 use jingwei_proto::digest::Digest;
@@ -71,10 +72,9 @@ impl BareAsker {
 
     /// The receipt of a whole answer, both of its messages verified.
     pub fn receipt(&self, request: &Message<Request>, frames: &[FlightData]) -> Message<Receipt> {
-        let (first, last) = (
-            &frames[0].app_metadata,
-            &frames[frames.len() - 1].app_metadata,
-        );
+        let [first, last] = [0, frames.len() - 1].map(|at| {
+            Unverified::reply(frames[at].app_metadata.clone(), &self.provider).expect("a message")
+        });
         let acceptance =
             verify_acceptance(first, request, &self.own, &self.provider_key).expect("acceptance");
         verify_receipt(last, &acceptance, &self.provider, &self.provider_key).expect("a receipt")
@@ -83,9 +83,8 @@ impl BareAsker {
     /// Its acknowledgement of an answer.
     pub fn acknowledgement(&self, receipt: &Message<Receipt>) -> Envelope {
         let now = clock::system()();
-        self.party()
-            .acknowledgement(now, receipt, &self.provider)
-            .envelope
+        let message = self.party().acknowledgement(now, receipt, &self.provider);
+        Envelope::parse(&message.bytes).expect("an envelope")
     }
 }
 
@@ -108,9 +107,9 @@ impl Wire {
     }
 
     /// Sends a request, and reads the first `most` frames of the answer before it breaks off.
-    pub fn ask_for(&self, request: &Envelope, most: usize) -> Result<Vec<FlightData>, Fault> {
+    pub fn ask_for(&self, request: &Bytes, most: usize) -> Result<Vec<FlightData>, Fault> {
         let mut client = FlightServiceClient::new(self.0.clone());
-        let ticket = request.to_bytes().into();
+        let ticket = request.clone();
         runtime().block_on(async {
             let mut answer = client.do_get(Ticket { ticket }).await?.into_inner();
             let mut frames = Vec::new();
@@ -124,7 +123,7 @@ impl Wire {
     }
 
     /// Sends a request and reads its whole answer.
-    pub fn ask(&self, request: &Envelope) -> Result<Vec<FlightData>, Fault> {
+    pub fn ask(&self, request: &Bytes) -> Result<Vec<FlightData>, Fault> {
         self.ask_for(request, usize::MAX)
     }
 

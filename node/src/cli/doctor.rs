@@ -395,7 +395,13 @@ fn print(status: &StatusResponse) {
         time(status.log_time)
     );
     for cosigner in &status.cosigners {
-        say!("co-signed   {} by {}", time(cosigner.time), cosigner.name);
+        match cosigner.time {
+            0 => say!(
+                "not signed  by {} so far, which may sign a later checkpoint",
+                cosigner.name
+            ),
+            signed => say!("co-signed   {} by {}", time(signed), cosigner.name),
+        }
     }
     if !status.witness.is_empty() {
         say!("witness     {}", status.witness);

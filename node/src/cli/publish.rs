@@ -99,6 +99,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     if let Some(note) = note(arguments.sharing, &published.dataset) {
         say!("note        {note}");
     }
+    for alarm in &published.alarms {
+        say!("alarm       {alarm}");
+    }
+    if !published.alarms.is_empty() {
+        say!(
+            "note        others may be shown another log than this one: ‘jingwei doctor’ says what to do about an alarm"
+        );
+    }
     forget(&rejects);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jingwei_proto::dsse::Envelope;
+use bytes::Bytes;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::Acknowledgement;
 use jingwei_registry::fault::Fault;
@@ -18,12 +18,12 @@ impl Provider {
     pub(super) async fn acknowledge(
         &self,
         peer: PeerKey,
-        bodies: &[&[u8]],
+        bodies: Vec<Bytes>,
     ) -> Vec<Result<(), Fault>> {
         let node = &self.0;
-        let messages: Vec<_> = bodies.iter().map(|body| Unverified::read(body)).collect();
-        self.verify_together(messages.iter().flatten());
-        let mut outcomes = Vec::with_capacity(bodies.len());
+        let messages: Vec<_> = bodies.into_iter().map(Unverified::read).collect();
+        self.verify(messages.iter().flatten()).await;
+        let mut outcomes = Vec::with_capacity(messages.len());
         let mut taken: BTreeMap<AgencyId, Vec<Taken>> = BTreeMap::new();
         for (place, message) in messages.into_iter().enumerate() {
             let one = message.and_then(|message| self.take(peer, place, message));
@@ -45,17 +45,13 @@ impl Provider {
         outcomes
     }
 
-    /// What is asked of each signature afterwards is then answered, at less cost.
-    fn verify_together<'a>(&self, messages: impl Iterator<Item = &'a Unverified>) {
+    /// Finds out in one go which signatures hold.
+    async fn verify<'a>(&self, messages: impl Iterator<Item = &'a Unverified>) {
         let signed = messages.filter_map(|message| {
             let sender = self.0.member(message.sender().ok()?).ok()?;
-            Some((message, sender))
+            Some((message.envelope().clone(), sender.key.clone()))
         });
-        let signed: Vec<_> = signed.collect();
-        let pairs = signed
-            .iter()
-            .map(|(message, sender)| (message.envelope(), &sender.key));
-        Envelope::verify_together(&pairs.collect::<Vec<_>>());
+        self.0.verifier.verify(signed.collect()).await;
     }
 
     /// Verifies an acknowledgement and strikes its answer off, for the provider that gave it.
@@ -103,6 +99,6 @@ struct Taken {
 impl Taken {
     fn entry(&self) -> Entry<'_> {
         let nonce = self.message.body.nonce.as_str();
-        (Kind::Acknowledgement, nonce, &self.message.envelope)
+        (Kind::Acknowledgement, nonce, &self.message.bytes)
     }
 }

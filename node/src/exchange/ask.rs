@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
 use datafusion::common::DataFusionError;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use jingwei_proto::border::Query;
-use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, VersionId};
 use jingwei_proto::statement::AnswerDigest;
 use jingwei_registry::fault::{Blame, Fault};
@@ -73,8 +73,8 @@ pub struct Exchanged {
     pub version: VersionId,
     /// What was asked.
     pub query: String,
-    /// Request, acceptance, receipt, acknowledgement.
-    pub messages: [Envelope; 4],
+    /// The envelopes of request, acceptance, receipt, acknowledgement.
+    pub messages: [Bytes; 4],
     /// The manifest's place in the registry's log.
     pub index: u64,
     /// What came.

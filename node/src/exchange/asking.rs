@@ -3,19 +3,20 @@
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
+use arrow_flight::Ticket;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use arrow_flight::{FlightData, Ticket};
+use bytes::Bytes;
 use jingwei_proto::border::Query;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::key::PublicKey;
 use jingwei_proto::statement::{Acceptance, AnswerDigest, Outcome, Receipt, Request};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::oneshot;
-use tonic::Streaming;
 
 use super::ask::{Exchanged, Question, Rows, TempFile};
+use super::frames::Frames;
 use super::incoming::Incoming;
-use super::messages::{self, Message};
+use super::messages::{self, Message, Unverified};
 use super::same_history;
 use crate::journals::Kind;
 use crate::node::Node;
@@ -56,11 +57,7 @@ impl<'a> Asking<'a> {
             question.purpose.clone(),
             question.legal_basis.clone(),
         );
-        let opener = (
-            Kind::Request,
-            request.body.nonce.as_str(),
-            &request.envelope,
-        );
+        let opener = (Kind::Request, request.body.nonce.as_str(), &request.bytes);
         node.journals
             .enter_new(question.agency.id(), request.body.expires, &[opener])
             .await?;
@@ -84,19 +81,20 @@ impl<'a> Asking<'a> {
         let node = &self.question.node;
         let link = node.link(self.provider())?;
         let mut client = FlightServiceClient::new(link).max_decoding_message_size(MAX_FRAME);
-        let ticket = self.request.envelope.to_bytes().into();
-        let mut frames = client
+        let ticket = self.request.bytes.clone();
+        let frames = client
             .do_get(Ticket { ticket })
             .await
             .map_err(|status| Fault::from_status(&status))?
             .into_inner();
-        let answered = self.receive(&mut frames, schema, rows).await?;
+        let frames = Frames::of(frames, self.provider());
+        let answered = self.receive(frames, schema, rows).await?;
         self.acknowledge(answered).await
     }
 
     async fn receive(
         &self,
-        frames: &mut Streaming<FlightData>,
+        mut frames: Frames<'_>,
         schema: SchemaRef,
         rows: &Rows,
     ) -> Result<Answered, Fault> {
@@ -110,9 +108,13 @@ impl<'a> Asking<'a> {
             question.keep,
         )
         .map_err(own_disk)?;
-        let first = next(frames, provider).await?;
+        let first = frames.next().await?;
+        let acceptance = Unverified::reply(first.app_metadata.clone(), provider)?;
+        // Of a short answer the receipt is there already.
+        let mut receipt = frames.receipt();
+        self.verify([Some(&acceptance), receipt.as_ref()]).await;
         let acceptance = messages::verify_acceptance(
-            &first.app_metadata,
+            acceptance,
             &self.request,
             question.agency.id(),
             &self.key,
@@ -121,16 +123,14 @@ impl<'a> Asking<'a> {
         check_manifest(&question.node, self.query, &acceptance)?;
         answer.schema(&first)?;
         let receipt = loop {
-            let frame = next(frames, provider).await?;
+            let frame = frames.next().await?;
             match answer.rows(&frame)? {
                 // A plan that has rows enough takes no more; see `Question::answer`.
                 Some(batch) => drop(rows.send(Ok(batch)).await),
-                None => {
-                    let message = &frame.app_metadata;
-                    break messages::verify_receipt(message, &acceptance, provider, &self.key)?;
-                }
+                None => break self.closing(frame.app_metadata, receipt.take()).await?,
             }
         };
+        let receipt = messages::verify_receipt(receipt, &acceptance, provider, &self.key)?;
         let (digest, file) = answer.finish()?;
         if receipt.body.outcome != Outcome::Complete || receipt.body.answer != digest {
             return Err(Fault::new(
@@ -146,6 +146,23 @@ impl<'a> Asking<'a> {
             digest,
             file,
         })
+    }
+
+    /// The receipt in the closing frame, which may have been read ahead.
+    async fn closing(&self, bytes: Bytes, ahead: Option<Unverified>) -> Result<Unverified, Fault> {
+        if let Some(receipt) = ahead.filter(|receipt| *receipt.bytes() == bytes) {
+            return Ok(receipt);
+        }
+        let receipt = Unverified::reply(bytes, self.provider())?;
+        self.verify([Some(&receipt)]).await;
+        Ok(receipt)
+    }
+
+    /// Finds out in one go which signatures hold.
+    async fn verify<const N: usize>(&self, messages: [Option<&Unverified>; N]) {
+        let messages = messages.into_iter().flatten();
+        let signed = messages.map(|message| (message.envelope().clone(), self.key.clone()));
+        self.question.node.verifier.verify(signed.collect()).await;
     }
 
     async fn acknowledge(
@@ -164,21 +181,23 @@ impl<'a> Asking<'a> {
         let acknowledgement = party.acknowledgement((node.clock)(), &receipt, provider);
         let nonce = self.request.body.nonce.as_str();
         let messages = [
-            (Kind::Acceptance, nonce, &acceptance.envelope),
-            (Kind::Receipt, nonce, &receipt.envelope),
-            (Kind::Acknowledgement, nonce, &acknowledgement.envelope),
+            (Kind::Acceptance, nonce, &acceptance.bytes),
+            (Kind::Receipt, nonce, &receipt.bytes),
+            (Kind::Acknowledgement, nonce, &acknowledgement.bytes),
         ];
         node.journals.enter(question.agency.id(), &messages).await?;
-        let confirmed = node.outbox.post(node, provider, &acknowledgement.envelope);
+        let confirmed = node
+            .outbox
+            .post(node, provider, acknowledgement.bytes.clone());
         let exchanged = Exchanged {
             version: self.query.from.clone(),
             query: self.request.body.query,
             index: acceptance.body.dataset.index,
             messages: [
-                self.request.envelope,
-                acceptance.envelope,
-                receipt.envelope,
-                acknowledgement.envelope,
+                self.request.bytes,
+                acceptance.bytes,
+                receipt.bytes,
+                acknowledgement.bytes,
             ],
             answer: digest,
             file,
@@ -190,19 +209,6 @@ impl<'a> Asking<'a> {
 
     fn provider(&self) -> &'a AgencyId {
         &self.query.from.dataset.agency
-    }
-}
-
-async fn next(
-    frames: &mut Streaming<FlightData>,
-    provider: &AgencyId,
-) -> Result<FlightData, Fault> {
-    match frames.message().await {
-        Ok(Some(frame)) => Ok(frame),
-        Ok(None) => {
-            Err(Fault::new(Blame::Unverified, "the answer ended without a receipt").at(provider))
-        }
-        Err(status) => Err(Fault::from_status(&status)),
     }
 }
 

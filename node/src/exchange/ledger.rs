@@ -275,7 +275,7 @@ mod tests {
                 time: now(),
                 kind: Kind::Receipt,
                 nonce: nonce.to_owned(),
-                body: statement.sign(&key).to_bytes(),
+                body: statement.sign(&key).to_bytes().into(),
             }
         };
         let (a, b, c, d) = (

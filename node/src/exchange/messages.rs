@@ -1,7 +1,10 @@
 //! Building and checking the four messages, the same for both sides.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use jingwei_proto::border::GRAMMAR;
-use jingwei_proto::digest::to_hex;
+use jingwei_proto::digest::{Digest, to_hex};
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::{AgencyId, FederationId};
 use jingwei_proto::key::{PublicKey, Signer};
@@ -19,11 +22,13 @@ pub const REQUEST_LIFE: i64 = 300;
 /// How far a request's time may lie in the future, in seconds.
 const CLOCK_SKEW: i64 = 300;
 
-/// A message as signed, with what it says.
+/// A signed message, with what it says.
 #[derive(Debug, Clone)]
 pub struct Message<T> {
-    /// The signed bytes.
-    pub envelope: Envelope,
+    /// Its envelope, as it is sent and kept.
+    pub bytes: Bytes,
+    /// The digest of what was signed, by which the next message names it.
+    pub digest: Digest,
     /// Its head.
     pub head: Head,
     /// What it says.
@@ -41,13 +46,21 @@ pub struct Party<'a> {
 }
 
 impl Party<'_> {
-    fn head(&self, now: Time, previous: Option<(&Head, &Envelope)>) -> Head {
+    fn first(&self, now: Time) -> Head {
         Head {
             federation: self.federation.clone(),
             agency: Some(self.agency.clone()),
             time: now,
-            sequence: previous.map_or(1, |(head, _)| head.sequence + 1),
-            previous: previous.map(|(_, envelope)| envelope.payload_digest()),
+            sequence: 1,
+            previous: None,
+        }
+    }
+
+    fn after<T>(&self, now: Time, before: &Message<T>) -> Head {
+        Head {
+            sequence: before.head.sequence + 1,
+            previous: Some(before.digest),
+            ..self.first(now)
         }
     }
 
@@ -58,7 +71,8 @@ impl Party<'_> {
         };
         let envelope = statement.sign(self.key);
         Message {
-            envelope,
+            bytes: envelope.to_bytes().into(),
+            digest: envelope.payload_digest(),
             head: statement.head,
             body,
         }
@@ -84,7 +98,7 @@ impl Party<'_> {
             legal_basis,
             seen,
         };
-        self.sign(self.head(now, None), body, Predicate::Request)
+        self.sign(self.first(now), body, Predicate::Request)
     }
 
     /// The acceptance of `request`, to be answered from `dataset`.
@@ -102,8 +116,7 @@ impl Party<'_> {
             dataset,
             seen,
         };
-        let head = self.head(now, Some((&request.head, &request.envelope)));
-        self.sign(head, body, Predicate::Acceptance)
+        self.sign(self.after(now, request), body, Predicate::Acceptance)
     }
 
     /// The receipt of what was sent after `acceptance`.
@@ -120,8 +133,7 @@ impl Party<'_> {
             outcome,
             answer,
         };
-        let head = self.head(now, Some((&acceptance.head, &acceptance.envelope)));
-        self.sign(head, body, Predicate::Receipt)
+        self.sign(self.after(now, acceptance), body, Predicate::Receipt)
     }
 
     /// The acknowledgement of `receipt` to its provider.
@@ -136,32 +148,44 @@ impl Party<'_> {
             audience: provider.clone(),
             answer: receipt.body.answer.clone(),
         };
-        let head = self.head(now, Some((&receipt.head, &receipt.envelope)));
-        self.sign(head, body, Predicate::Acknowledgement)
+        self.sign(self.after(now, receipt), body, Predicate::Acknowledgement)
     }
 }
 
 /// A message as it came: read, and nothing of it verified.
 pub struct Unverified {
-    envelope: Envelope,
+    bytes: Bytes,
+    envelope: Arc<Envelope>,
     statement: Statement,
 }
 
 impl Unverified {
     /// Reads a message.
-    pub fn read(bytes: &[u8]) -> Result<Unverified, Fault> {
+    pub fn read(bytes: Bytes) -> Result<Unverified, Fault> {
         let malformed = |reason: String| Fault::new(Blame::Malformed, reason);
-        let envelope = Envelope::parse(bytes).map_err(|error| malformed(error.to_string()))?;
+        let envelope = Envelope::parse(&bytes).map_err(|error| malformed(error.to_string()))?;
         let statement =
             Statement::parse(envelope.payload()).map_err(|error| malformed(error.to_string()))?;
         Ok(Unverified {
-            envelope,
+            bytes,
+            envelope: Arc::new(envelope),
             statement,
         })
     }
 
+    /// Reads what a provider sent back. Bytes that are no message do not verify, whereas a provider
+    /// that calls a request malformed speaks of the question.
+    pub fn reply(bytes: Bytes, from: &AgencyId) -> Result<Unverified, Fault> {
+        Unverified::read(bytes).map_err(|fault| reply_fault(fault.at(from)))
+    }
+
+    /// As it came.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// As it was signed, or is said to be.
-    pub fn envelope(&self) -> &Envelope {
+    pub fn envelope(&self) -> &Arc<Envelope> {
         &self.envelope
     }
 
@@ -186,58 +210,73 @@ impl Unverified {
         }
     }
 
-    /// Checks that `from` signed it in this federation.
+    /// Checks that `from` signed it in this federation, and takes it apart.
     fn verify(
         self,
         federation: &FederationId,
         from: &AgencyId,
         key: &PublicKey,
-    ) -> Result<(Envelope, Statement), Fault> {
-        let Unverified {
-            envelope,
-            statement,
-        } = self;
-        if statement.head.federation != *federation {
+    ) -> Result<(Message<()>, Predicate), Fault> {
+        let Statement { head, predicate } = self.statement;
+        if head.federation != *federation {
             return Err(Fault::new(
                 Blame::Malformed,
                 "the message belongs to another federation",
             )
             .at(from));
         }
-        if statement.head.agency.as_ref() != Some(from) {
+        if head.agency.as_ref() != Some(from) {
             return Err(
                 Fault::new(Blame::Unverified, format!("the message is not from {from}")).at(from),
             );
         }
-        envelope.verify(key).map_err(|_| {
+        self.envelope.verify(key).map_err(|_| {
             Fault::new(
                 Blame::Forged,
                 format!("the message is not signed with the key of {from}"),
             )
             .at(from)
         })?;
-        Ok((envelope, statement))
+        let message = Message {
+            digest: self.envelope.payload_digest(),
+            bytes: self.bytes,
+            head,
+            body: (),
+        };
+        Ok((message, predicate))
+    }
+
+    /// The same for what a provider sent back.
+    fn verify_reply(
+        self,
+        federation: &FederationId,
+        from: &AgencyId,
+        key: &PublicKey,
+    ) -> Result<(Message<()>, Predicate), Fault> {
+        self.verify(federation, from, key).map_err(reply_fault)
     }
 }
 
-/// Reads and verifies what a provider sent back. Bytes that are no message do not verify, whereas
-/// a provider that calls a request malformed speaks of the question.
-fn open_reply(
-    bytes: &[u8],
-    federation: &FederationId,
-    from: &AgencyId,
-    key: &PublicKey,
-) -> Result<(Envelope, Statement), Fault> {
-    let opened = Unverified::read(bytes)
-        .map_err(|fault| fault.at(from))
-        .and_then(|message| message.verify(federation, from, key));
-    opened.map_err(|fault| match fault.blame {
+impl Message<()> {
+    /// The same with what it says.
+    fn saying<T>(self, body: T) -> Message<T> {
+        Message {
+            bytes: self.bytes,
+            digest: self.digest,
+            head: self.head,
+            body,
+        }
+    }
+}
+
+fn reply_fault(fault: Fault) -> Fault {
+    match fault.blame {
         Blame::Malformed => Fault {
             blame: Blame::Unverified,
             ..fault
         },
         _ => fault,
-    })
+    }
 }
 
 /// A request, verified as one from `from` to `audience` that is in time.
@@ -248,9 +287,9 @@ pub fn verify_request(
     key: &PublicKey,
     now: Time,
 ) -> Result<Message<Request>, Fault> {
-    let (envelope, statement) = message.verify(federation, from, key)?;
-    let head = statement.head;
-    let Predicate::Request(body) = statement.predicate else {
+    let (message, predicate) = message.verify(federation, from, key)?;
+    let head = &message.head;
+    let Predicate::Request(body) = predicate else {
         return Err(Fault::new(Blame::Malformed, "the ticket is not a request").at(from));
     };
     if head.sequence != 1 {
@@ -281,65 +320,50 @@ pub fn verify_request(
         .at(from)
         .advise("set the clocks of both machines"));
     }
-    Ok(Message {
-        envelope,
-        head,
-        body,
-    })
+    Ok(message.saying(body))
 }
 
-fn follows(statement: &Statement, before: &Head, envelope: &Envelope, chain: &str) -> bool {
-    statement.head.previous == Some(envelope.payload_digest())
-        && statement.head.sequence == before.sequence + 1
-        && statement.chain() == chain
+fn follows<T>(head: &Head, before: &Message<T>) -> bool {
+    head.previous == Some(before.digest) && head.sequence == before.head.sequence + 1
 }
 
 /// An acceptance, verified as the answer of `provider` to `request`.
 pub fn verify_acceptance(
-    bytes: &[u8],
+    message: Unverified,
     request: &Message<Request>,
     requester: &AgencyId,
     key: &PublicKey,
 ) -> Result<Message<Acceptance>, Fault> {
     let provider = &request.body.audience;
-    let (envelope, statement) = open_reply(bytes, &request.head.federation, provider, key)?;
-    let fits = follows(
-        &statement,
-        &request.head,
-        &request.envelope,
-        &chain(&request.body.nonce),
-    );
-    match (statement.head, statement.predicate) {
-        (head, Predicate::Acceptance(body)) if fits && body.audience == *requester => Ok(Message {
-            envelope,
-            head,
-            body,
-        }),
+    let (message, predicate) = message.verify_reply(&request.head.federation, provider, key)?;
+    match predicate {
+        Predicate::Acceptance(body)
+            if follows(&message.head, request)
+                && body.nonce == request.body.nonce
+                && body.audience == *requester =>
+        {
+            Ok(message.saying(body))
+        }
         _ => Err(unfit(provider, "acceptance")),
     }
 }
 
 /// A receipt, verified as what `provider` says it sent after `acceptance`.
 pub fn verify_receipt(
-    bytes: &[u8],
+    message: Unverified,
     acceptance: &Message<Acceptance>,
     provider: &AgencyId,
     key: &PublicKey,
 ) -> Result<Message<Receipt>, Fault> {
-    let (envelope, statement) = open_reply(bytes, &acceptance.head.federation, provider, key)?;
-    let fits = follows(
-        &statement,
-        &acceptance.head,
-        &acceptance.envelope,
-        &chain(&acceptance.body.nonce),
-    );
-    match (statement.head, statement.predicate) {
-        (head, Predicate::Receipt(body)) if fits && body.audience == acceptance.body.audience => {
-            Ok(Message {
-                envelope,
-                head,
-                body,
-            })
+    let (message, predicate) = message.verify_reply(&acceptance.head.federation, provider, key)?;
+    let before = &acceptance.body;
+    match predicate {
+        Predicate::Receipt(body)
+            if follows(&message.head, acceptance)
+                && body.nonce == before.nonce
+                && body.audience == before.audience =>
+        {
+            Ok(message.saying(body))
         }
         _ => Err(unfit(provider, "receipt")),
     }
@@ -354,32 +378,23 @@ pub fn verify_acknowledgement(
     key: &PublicKey,
     expected: impl Fn(&str) -> Option<Waiting>,
 ) -> Result<Message<Acknowledgement>, Fault> {
-    let (envelope, statement) = message.verify(federation, requester, key)?;
-    let head = statement.head;
-    let Predicate::Acknowledgement(body) = statement.predicate else {
+    let (message, predicate) = message.verify(federation, requester, key)?;
+    let Predicate::Acknowledgement(body) = predicate else {
         return Err(unfit(requester, "acknowledgement"));
     };
     let Some(waiting) = expected(&body.nonce) else {
         return Err(nothing_waits(requester));
     };
-    let fits = head.previous == Some(waiting.receipt) && body.answer == waiting.answer;
+    let fits = message.head.previous == Some(waiting.receipt) && body.answer == waiting.answer;
     if !fits || body.audience != *provider {
         return Err(unfit(requester, "acknowledgement"));
     }
-    Ok(Message {
-        envelope,
-        head,
-        body,
-    })
+    Ok(message.saying(body))
 }
 
 /// The acknowledgement of an answer that has been acknowledged, or forgotten, or never given.
 pub fn nothing_waits(requester: &AgencyId) -> Fault {
     Fault::new(Blame::NotFound, "no answer waits for this acknowledgement").at(requester)
-}
-
-fn chain(nonce: &str) -> String {
-    format!("exchange/{nonce}")
 }
 
 fn unfit(agency: &AgencyId, what: &str) -> Fault {

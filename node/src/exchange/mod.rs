@@ -29,6 +29,7 @@ mod acknowledged;
 pub mod ask;
 mod asking;
 pub mod bundle;
+mod frames;
 mod incoming;
 pub mod ledger;
 pub mod messages;
@@ -37,6 +38,7 @@ pub mod provider;
 mod sending;
 #[cfg(test)]
 mod tests;
+pub mod verifier;
 
 /// The Flight action by which acknowledgements are delivered: one envelope, or several as a
 /// [`bundle`].

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use arrow_flight::Action;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use bytes::Bytes;
 use jingwei_proto::dsse::Envelope;
 use jingwei_proto::id::AgencyId;
 use jingwei_proto::statement::{Predicate, Statement};
@@ -50,7 +51,7 @@ struct Line {
 }
 
 struct Letter {
-    bytes: Vec<u8>,
+    bytes: Bytes,
     since: Instant,
     /// Whether it may have come before.
     again: bool,
@@ -65,7 +66,7 @@ impl Outbox {
         &self,
         node: &Arc<Node>,
         provider: &AgencyId,
-        acknowledgement: &Envelope,
+        acknowledgement: Bytes,
     ) -> oneshot::Receiver<()> {
         self.add(node, provider, acknowledgement, false)
     }
@@ -74,12 +75,12 @@ impl Outbox {
         &self,
         node: &Arc<Node>,
         provider: &AgencyId,
-        acknowledgement: &Envelope,
+        acknowledgement: Bytes,
         again: bool,
     ) -> oneshot::Receiver<()> {
         let (sender, confirmed) = oneshot::channel();
         let letter = Letter {
-            bytes: acknowledgement.to_bytes(),
+            bytes: acknowledgement,
             since: Instant::now(),
             again,
             sender: Some(sender),
@@ -102,11 +103,8 @@ impl Outbox {
     /// Posts those acknowledgements in the journal of `agency` that are its own.
     pub fn resume(&self, node: &Arc<Node>, agency: &AgencyId, acknowledgements: &[Record]) {
         for record in acknowledgements {
-            let Ok(envelope) = Envelope::parse(&record.body) else {
-                continue;
-            };
-            if let Some(provider) = addressee(agency, &envelope) {
-                drop(self.add(node, &provider, &envelope, true));
+            if let Some(provider) = addressee(agency, &record.body) {
+                drop(self.add(node, &provider, record.body.clone(), true));
             }
         }
     }
@@ -155,7 +153,8 @@ impl Outbox {
 }
 
 /// To whom the agency sends this acknowledgement; `None` if it received it.
-fn addressee(agency: &AgencyId, envelope: &Envelope) -> Option<AgencyId> {
+fn addressee(agency: &AgencyId, bytes: &[u8]) -> Option<AgencyId> {
+    let envelope = Envelope::parse(bytes).ok()?;
     let statement = Statement::parse(envelope.payload()).ok()?;
     match statement.predicate {
         Predicate::Acknowledgement(body) if statement.head.agency.as_ref() == Some(agency) => {
@@ -258,7 +257,7 @@ mod tests {
 
     fn letter(bytes: usize) -> Letter {
         Letter {
-            bytes: vec![b'{'; bytes],
+            bytes: vec![b'{'; bytes].into(),
             since: Instant::now(),
             again: false,
             sender: None,

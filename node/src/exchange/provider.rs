@@ -8,6 +8,7 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
     HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
+use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt as _, stream};
 use jingwei_proto::border::Query;
@@ -43,9 +44,9 @@ struct Admitted {
 
 impl Provider {
     /// Answers a request: nothing is read for one that is not admitted.
-    async fn answer(&self, peer: PeerKey, ticket: &[u8]) -> Result<Frames, Fault> {
+    async fn answer(&self, peer: PeerKey, ticket: Bytes) -> Result<Frames, Fault> {
         let node = &self.0;
-        let admitted = self.admit(peer, ticket)?;
+        let admitted = self.admit(peer, ticket).await?;
         let now = (node.clock)();
         let place = node
             .ledger
@@ -78,12 +79,14 @@ impl Provider {
     }
 
     /// Checks who asks, over which connection, for what, and whether it may.
-    fn admit(&self, peer: PeerKey, ticket: &[u8]) -> Result<Admitted, Fault> {
+    async fn admit(&self, peer: PeerKey, ticket: Bytes) -> Result<Admitted, Fault> {
         let node = &self.0;
         let message = Unverified::read(ticket)?;
         let requester = message.sender()?.clone();
         let member = node.in_force(&requester)?;
         connected_as(node, &requester, peer)?;
+        let signed = (message.envelope().clone(), member.key.clone());
+        node.verifier.verify(vec![signed]).await;
         let request = messages::verify_request(
             message,
             &node.membership.federation,
@@ -225,7 +228,7 @@ impl FlightService for Provider {
         request: Request<Ticket>,
     ) -> Result<Response<Self::DoGetStream>, Status> {
         let peer = peer(&request);
-        let frames = self.answer(peer, &request.into_inner().ticket).await?;
+        let frames = self.answer(peer, request.into_inner().ticket).await?;
         Ok(Response::new(frames))
     }
 
@@ -239,7 +242,8 @@ impl FlightService for Provider {
             return not_here();
         }
         let bodies = bundle::unpack(&action.body)?;
-        let outcomes = self.acknowledge(peer, &bodies).await;
+        let bodies = bodies.into_iter().map(|body| action.body.slice_ref(body));
+        let outcomes = self.acknowledge(peer, bodies.collect()).await;
         // One by itself is answered by the call's own status.
         if action.body.first() != Some(&0) {
             outcomes.into_iter().collect::<Result<(), Fault>>()?;

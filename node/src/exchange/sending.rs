@@ -112,7 +112,7 @@ impl Sending {
     /// Computes the answer's first frames; whether they are all of it.
     async fn short(&mut self, frames: &mut Vec<FlightData>) -> Result<bool, Fault> {
         let mut schema = self.encoder.schema_frame();
-        schema.app_metadata = self.answer.acceptance.envelope.to_bytes().into();
+        schema.app_metadata = self.answer.acceptance.bytes.clone();
         frames.push(schema);
         let mut bytes = 0;
         while bytes <= SHORT {
@@ -237,7 +237,7 @@ fn unencodable(error: &dyn std::fmt::Display) -> Fault {
 }
 
 fn closing(receipt: &Message<Receipt>) -> FlightData {
-    closing_frame(receipt.envelope.to_bytes().into())
+    closing_frame(receipt.bytes.clone())
 }
 
 impl Answer {
@@ -246,10 +246,10 @@ impl Answer {
     async fn open(&self, receipt: Option<&Message<Receipt>>) -> Result<(), Fault> {
         let nonce = self.request.body.nonce.as_str();
         let mut messages = vec![
-            (Kind::Request, nonce, &self.request.envelope),
-            (Kind::Acceptance, nonce, &self.acceptance.envelope),
+            (Kind::Request, nonce, &self.request.bytes),
+            (Kind::Acceptance, nonce, &self.acceptance.bytes),
         ];
-        messages.extend(receipt.map(|receipt| (Kind::Receipt, nonce, &receipt.envelope)));
+        messages.extend(receipt.map(|receipt| (Kind::Receipt, nonce, &receipt.bytes)));
         let journals = &self.node.journals;
         let expires = self.request.body.expires;
         journals
@@ -280,7 +280,7 @@ impl Answer {
     /// Makes a receipt durable.
     async fn enter(&self, receipt: &Message<Receipt>) -> Result<(), Fault> {
         let nonce = self.acceptance.body.nonce.as_str();
-        let entry = (Kind::Receipt, nonce, &receipt.envelope);
+        let entry = (Kind::Receipt, nonce, &receipt.bytes);
         let journals = &self.node.journals;
         journals.enter(self.provider.id(), &[entry]).await
     }
@@ -300,7 +300,7 @@ impl Answer {
     /// The answer waits for an acknowledgement from now on.
     fn wait_for(&self, receipt: &Message<Receipt>) {
         let waiting = Waiting {
-            receipt: receipt.envelope.payload_digest(),
+            receipt: receipt.digest,
             answer: receipt.body.answer.clone(),
             since: receipt.head.time,
         };

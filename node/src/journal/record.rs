@@ -7,6 +7,7 @@
 //! ```
 //! Integers are big-endian, times are seconds since 1970.
 
+use bytes::Bytes;
 use jingwei_proto::digest::Digest;
 use jingwei_proto::time::Time;
 
@@ -58,7 +59,7 @@ pub struct Record {
     /// What ties the messages of one exchange together.
     pub nonce: String,
     /// The message: its envelope.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }
 
 /// One record is a group of one, wherever several are taken.
@@ -132,7 +133,7 @@ fn decode(bytes: &[u8]) -> Option<(Record, Option<Time>)> {
         time: Time::from_seconds(i64::from_be_bytes(*time))?,
         kind,
         nonce: std::str::from_utf8(nonce).ok()?.to_owned(),
-        body: body.to_vec(),
+        body: Bytes::copy_from_slice(body),
     };
     Some((record, until))
 }
@@ -189,7 +190,7 @@ mod tests {
                 time,
                 kind,
                 nonce: "00ff".into(),
-                body: b"{}".to_vec(),
+                body: Bytes::from_static(b"{}"),
             };
             let bytes = encode(&record, until).unwrap();
             let mut frames = Vec::new();

@@ -54,7 +54,7 @@ fn record(at: Time, i: usize) -> Record {
         time: at,
         kind,
         nonce: format!("{i:032x}"),
-        body: format!("body {i}").into_bytes(),
+        body: format!("body {i}").into(),
     }
 }
 
@@ -155,7 +155,7 @@ fn several_records_stand_together_or_not_at_all() {
             expected.extend((first..).zip(records));
         }
         let large = Record {
-            body: vec![0; MAX_RECORD],
+            body: vec![0; MAX_RECORD].into(),
             ..record(now(), 1_000)
         };
         let mixed = vec![record(now(), 999), large, record(now(), 1_001)];
@@ -206,7 +206,7 @@ fn receipts_without_an_acknowledgement_are_found_at_open() {
         // Segments are closed in between, and looked through from the newest to the oldest.
         for i in 0..20 {
             let filler = Record {
-                body: vec![0; MAX_RECORD - 200],
+                body: vec![0; MAX_RECORD - 200].into(),
                 ..message(Kind::Request, new_year, 100 + i)
             };
             journal.record(filler).await.unwrap();
@@ -341,7 +341,7 @@ fn segments_follow_each_other() {
     let dir = directory();
     let runtime = runtime();
     let large = |i| Record {
-        body: vec![i as u8; MAX_RECORD - 200],
+        body: vec![i as u8; MAX_RECORD - 200].into(),
         ..record(now(), i)
     };
     runtime.block_on(async {
@@ -350,7 +350,7 @@ fn segments_follow_each_other() {
             journal.record(large(i)).await.unwrap();
         }
         let too_large = Record {
-            body: vec![0; MAX_RECORD],
+            body: vec![0; MAX_RECORD].into(),
             ..record(now(), 0)
         };
         assert!(matches!(
@@ -431,7 +431,7 @@ fn an_altered_record_is_found() {
     let mut forged = Vec::new();
     for stored in stored(dir.path(), 2024) {
         let mut record = stored.record;
-        record.body.push(b'!');
+        record.body = [&record.body[..], b"!"].concat().into();
         record::frame(
             &mut forged,
             &stored.key,

@@ -126,6 +126,15 @@ impl Local for LocalService {
 }
 
 impl Node {
+    /// The alarms about the registry that stand, a sentence for each.
+    pub(crate) fn standing_alarms(&self) -> Vec<String> {
+        self.replica
+            .alarms()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
     /// What the node is, sees and waits for.
     pub fn status(&self) -> StatusResponse {
         let standing = self.replica.standing().borrow().clone();

@@ -95,6 +95,7 @@ async fn run(
                 bytes: record.bytes,
                 index: record.index,
                 existed: published.existed,
+                alarms: node.standing_alarms(),
             });
             let _ = sender.send(Ok(PublishResponse { part: Some(part) })).await;
             Ok(())

@@ -401,7 +401,7 @@ fn a_log_head_without_the_quorum_of_its_root_is_refused() {
     assert_eq!(report.log_time, at(50), "both had seen it from then on");
     for (signed, found) in [(&[][..], 0), (&[2], 1), (&[2, 2], 1)] {
         let refusal = verified(Draft::witnessed(signed)).unwrap_err().to_string();
-        let reason = format!("checkpoint: {found} of 2 witnesses have co-signed");
+        let reason = format!("checkpoint: {found} of 2 needed witnesses have co-signed");
         assert!(refusal.starts_with(&reason), "{refusal}");
     }
     // The registry's own cosigner does not count where witnesses have to sign, nor do strangers,
@@ -410,7 +410,7 @@ fn a_log_head_without_the_quorum_of_its_root_is_refused() {
         let mut draft = Draft::witnessed(&[1]);
         draft.cosigners.push((name.into(), seed));
         let refusal = verified(draft).unwrap_err().to_string();
-        assert!(refusal.contains("1 of 2 witnesses"), "{refusal}");
+        assert!(refusal.contains("1 of 2 needed witnesses"), "{refusal}");
     }
 }
 

@@ -7,7 +7,9 @@
 //! ```
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::io::Write as _;
 use std::ops::Range;
 
 use serde::Serialize;
@@ -52,7 +54,7 @@ pub(super) fn joined<A: Serialize, B: Serialize>(
     strict: bool,
 ) -> Result<Vec<u8>, Unusual> {
     let mut out = Vec::with_capacity(1_024);
-    let mut members = Vec::new();
+    let mut members = Vec::with_capacity(16);
     a.serialize(Writer {
         out: &mut out,
         outer: Some(&mut members),
@@ -73,7 +75,7 @@ type Member = (Cow<'static, str>, Range<usize>);
 
 /// Writes an object of members that stand in `written`, in the order of their names.
 fn assemble(written: &[u8], members: &mut [Member], out: &mut Vec<u8>) {
-    members.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
+    members.sort_by(|(a, _), (b, _)| order(a, b));
     out.push(b'{');
     for (place, (_, range)) in members.iter().enumerate() {
         if place > 0 {
@@ -84,8 +86,27 @@ fn assemble(written: &[u8], members: &mut [Member], out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// The order of members: that of their names in UTF-16, which for ASCII is that of the bytes.
+fn order(a: &str, b: &str) -> Ordering {
+    if a.is_ascii() && b.is_ascii() {
+        return a.cmp(b);
+    }
+    a.encode_utf16().cmp(b.encode_utf16())
+}
+
 fn text(text: &str, out: &mut Vec<u8>) -> Result<(), Unusual> {
-    serde_json::to_writer(out, text).map_err(|_| Unusual)
+    if !text.bytes().all(plain) {
+        return serde_json::to_writer(out, text).map_err(|_| Unusual);
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+    Ok(())
+}
+
+/// Whether a byte of a text stands for itself in JSON (RFC 8259 §7).
+fn plain(byte: u8) -> bool {
+    byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
 struct Writer<'a> {
@@ -110,12 +131,18 @@ impl Writer<'_> {
         if self.strict && magnitude > MAX_INTEGER {
             return Err(Unusual);
         }
-        self.bytes(shown.to_string().as_bytes())
+        if self.outer.is_some() {
+            return Err(Unusual);
+        }
+        write!(self.out, "{shown}").map_err(|_| Unusual)
     }
 }
 
 impl<'a> Writer<'a> {
     fn object(self) -> Object<'a> {
+        if self.outer.is_none() {
+            self.out.push(b'{');
+        }
         Object {
             start: self.out.len(),
             out: self.out,
@@ -190,6 +217,22 @@ impl<'a> ser::Serializer for Writer<'a> {
             Some(_) => Err(Unusual),
             None => text(value, self.out),
         }
+    }
+
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<(), Unusual> {
+        if self.outer.is_some() {
+            return Err(Unusual);
+        }
+        // Most need no escapes, and are written where they are to stand.
+        let start = self.out.len();
+        self.out.push(b'"');
+        write!(self.out, "{value}").map_err(|_| Unusual)?;
+        if self.out[start + 1..].iter().copied().all(plain) {
+            self.out.push(b'"');
+            return Ok(());
+        }
+        self.out.truncate(start);
+        text(&value.to_string(), self.out)
     }
 
     fn serialize_none(self) -> Result<(), Unusual> {
@@ -298,6 +341,9 @@ impl Object<'_> {
         name: Cow<'static, str>,
         value: &T,
     ) -> Result<(), Unusual> {
+        if self.outer.is_none() && !self.members.is_empty() {
+            self.out.push(b',');
+        }
         let start = self.out.len();
         text(&name, self.out)?;
         self.out.push(b':');
@@ -315,7 +361,15 @@ impl Object<'_> {
             outer.append(&mut self.members);
             return Ok(());
         }
+        if self
+            .members
+            .is_sorted_by(|(a, _), (b, _)| order(a, b).is_lt())
+        {
+            self.out.push(b'}');
+            return Ok(());
+        }
         let written = self.out.split_off(self.start);
+        self.out.pop();
         for (_, range) in &mut self.members {
             *range = range.start - self.start..range.end - self.start;
         }

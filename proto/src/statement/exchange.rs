@@ -75,7 +75,7 @@ pub struct Acceptance {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Used {
     /// `agency/name@version`, as text.
-    #[serde(with = "text")]
+    #[serde(with = "crate::text")]
     pub version: VersionId,
     /// Its sharing class, on which the decision rests.
     pub sharing: Sharing,
@@ -175,7 +175,7 @@ pub struct EvidenceExport {
 }
 
 fn check_nonce(nonce: &str) -> Result<(), StatementError> {
-    if nonce.len() != 32 || crate::digest::from_hex(nonce).is_none() {
+    if nonce.len() != 32 || !crate::digest::is_hex(nonce) {
         return rule("a nonce is 32 lower-case hexadecimal digits");
     }
     Ok(())
@@ -226,27 +226,5 @@ impl EvidenceIndex {
             check_text("format", &export.format, 32)?;
         }
         Ok(())
-    }
-}
-
-/// Serde for types that are written as their text.
-mod text {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<T: std::fmt::Display, S: Serializer>(
-        value: &T,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(value)
-    }
-
-    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-        D: Deserializer<'de>,
-    {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
     }
 }

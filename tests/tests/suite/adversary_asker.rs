@@ -52,7 +52,7 @@ impl Stage {
 
     fn try_answered(&self) -> Result<Envelope, Fault> {
         let request = self.asker.request(QUERY);
-        let frames = self.wire.ask(&request.envelope)?;
+        let frames = self.wire.ask(&request.bytes)?;
         let receipt = self.asker.receipt(&request, &frames);
         assert_eq!(receipt.body.answer.rows, 3);
         Ok(self.asker.acknowledgement(&receipt))
@@ -80,8 +80,8 @@ impl Stage {
 fn a_request_is_answered_once_and_over_its_own_connection() {
     let stage = Stage::new(&[]);
     let request = stage.asker.request(QUERY);
-    assert!(stage.wire.ask(&request.envelope).unwrap().len() >= 3);
-    let replay = stage.wire.ask(&request.envelope).expect_err("a replay");
+    assert!(stage.wire.ask(&request.bytes).unwrap().len() >= 3);
+    let replay = stage.wire.ask(&request.bytes).expect_err("a replay");
     assert_eq!(replay.blame, Blame::Inconsistent, "{replay}");
     assert!(replay.message.contains("used before"), "{replay}");
 
@@ -90,11 +90,11 @@ fn a_request_is_answered_once_and_over_its_own_connection() {
     stage.federation.settle(&[&stage.a]);
     let others = Wire::new(&c.dir, &stage.a.dir, stage.a.listen);
     let request = stage.asker.request(QUERY);
-    let fault = others.ask(&request.envelope).expect_err("a stolen request");
+    let fault = others.ask(&request.bytes).expect_err("a stolen request");
     assert_eq!(fault.blame, Blame::Unauthorised, "{fault}");
     assert!(fault.message.contains("connection"), "{fault}");
     // Nor does it take an acknowledgement away from whom it belongs to.
-    let frames = stage.wire.ask(&request.envelope).unwrap();
+    let frames = stage.wire.ask(&request.bytes).unwrap();
     let receipt = stage.asker.receipt(&request, &frames);
     let acknowledgement = stage.asker.acknowledgement(&receipt);
     let fault = others.acknowledge(&acknowledgement).expect_err("another's");
@@ -116,7 +116,7 @@ fn whoever_does_not_acknowledge_is_answered_no_more() {
     let second = stage.answered();
     // Whether it is broken off before or after its last row: the rows were sent.
     let request = stage.asker.request(QUERY);
-    assert_eq!(stage.wire.ask_for(&request.envelope, 2).unwrap().len(), 2);
+    assert_eq!(stage.wire.ask_for(&request.bytes, 2).unwrap().len(), 2);
     eventually("the third answer is over", || stage.count(3) == 3);
     stage.refused("3 answers to bb are not acknowledged");
 
@@ -181,7 +181,7 @@ fn what_is_withheld_is_not_there_for_others() {
         let request = stage
             .asker
             .request(&format!(r#"SELECT "code" FROM "aa"."{name}@1""#));
-        let fault = stage.wire.ask(&request.envelope).expect_err("an answer");
+        let fault = stage.wire.ask(&request.bytes).expect_err("an answer");
         (fault.blame, fault.to_string().replace(name, "NAME"))
     };
     let (blame, text) = refusal("invented");

@@ -175,6 +175,23 @@ fn every_lie_is_in_the_log_and_the_metrics_and_is_proved() {
     }
 }
 
+/// However the registry behaves now: its officer may not have looked into what it did before.
+#[test]
+fn who_publishes_is_told_of_an_alarm_that_stands() {
+    let federation = Federation::start();
+    let node = federation.node("a", &["aa"]);
+    let alarms = node.dir.join("replica/alarms");
+    std::fs::create_dir_all(&alarms).unwrap();
+    let alarm = alarms.join("two-histories-1.alarm");
+    std::fs::write(&alarm, "it showed two logs\n").unwrap();
+    let told = ["two-histories: it showed two logs", "‘jingwei doctor’"];
+    node.publish_places("aa", "places", "unconditional", PLACES)
+        .prints(&told);
+    std::fs::remove_file(&alarm).unwrap();
+    let after = node.publish_places("aa", "more", "unconditional", PLACES);
+    assert!(!after.stdout.contains("alarm"), "{after}");
+}
+
 /// The same node as it was when it stopped, with metrics. Where it has not seen the true log, it
 /// has lost all that it had verified.
 fn twin(node: &Node, parent: &Path, lie: &Lie) -> Node {

@@ -177,7 +177,9 @@ fn a_lost_key_is_recovered_by_the_superior_after_the_delay() {
         .run(&["recover", path(&proposal)])
         .expect_code(2)
         .prints(&["7 days"]);
-    family.top.run(&["recover", path(&proposal), "--yes"]).ok();
+    let again = || family.top.run(&["recover", path(&proposal), "--yes"]);
+    again().ok();
+    again().expect_code(1).complains(&["is entered already"]);
     // Neither before the delay has begun nor before it has passed.
     family.child.start();
     family
@@ -192,6 +194,7 @@ fn a_lost_key_is_recovered_by_the_superior_after_the_delay() {
     family
         .child
         .until("recovered", |status| status.alarms.is_empty());
+    again().expect_code(1).complains(&["has this key already"]);
     family.publish("recovered").ok();
     family.settle();
     assert_eq!(

@@ -32,7 +32,7 @@ fn a_log_goes_on_while_a_quorum_of_its_witnesses_signs() {
     let third = all.agent.dataset("three");
     let fault = all.submit(&third).unwrap_err();
     assert_eq!(fault.blame, Blame::Unavailable, "{fault:?}");
-    assert!(fault.message.contains("1 of 2 witnesses"), "{fault}");
+    assert!(fault.message.contains("1 of 2 needed witnesses"), "{fault}");
     assert!(fault.message.contains("w1.example"), "{fault}");
     // The log is closed for further statements, and readers see what a quorum has signed.
     let fourth = all.agent.dataset("four");
