@@ -186,6 +186,27 @@ fn withheld_and_false_receipts_are_noticed() {
     stage.caught(3, &[], |frames| {
         frames.last_mut().unwrap().app_metadata = vec![b'{'; 50].into()
     });
+    // The true one comes before its place, where it says nothing.
+    let early = |frames: &mut Vec<FlightData>| {
+        frames[1].app_metadata = frames[frames.len() - 1].app_metadata.clone();
+    };
+    stage.caught(3, &["without a receipt"], move |frames| {
+        early(frames);
+        frames.pop();
+    });
+    let stranger = SecretKey::from_seed(&[42; 32]);
+    stage.caught(3, &["signed", "aa"], move |frames| {
+        early(frames);
+        let last = frames.last_mut().unwrap();
+        let receipt = open(last);
+        put(last, &receipt, &stranger);
+    });
+    // A forged acceptance is verified together with the true receipt.
+    let stranger = SecretKey::from_seed(&[42; 32]);
+    stage.caught(3, &["signed", "aa"], move |frames| {
+        let acceptance = open(&frames[0]);
+        put(&mut frames[0], &acceptance, &stranger);
+    });
 }
 
 #[test]
