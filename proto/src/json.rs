@@ -216,6 +216,8 @@ mod tests {
                 .prop_filter("JSON has no such float", |float| float.is_finite())
                 .prop_map(Value::from),
             any::<String>().prop_map(Value::from),
+            prop::collection::vec(any::<char>(), 0..5)
+                .prop_map(|text| Value::from(String::from_iter(text))),
         ];
         scalar.prop_recursive(4, 32, 6, |inner| {
             prop_oneof![
@@ -232,6 +234,26 @@ mod tests {
         fn canonical_as_elsewhere(value in any_value()) {
             let elsewhere = serde_json_canonicalizer::to_vec(&value).unwrap();
             prop_assert_eq!(canonical(&value), elsewhere);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_escaped_as_a_text_is() {
+        struct Shown(&'static str);
+        impl Serialize for Shown {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self.0)
+            }
+        }
+        for text in [
+            "", "plain é", "a\"b", "a\\b", "\n", "\u{1}", "\u{7f}", "é\u{1f}",
+        ] {
+            let elsewhere = serde_json_canonicalizer::to_vec(&text).unwrap();
+            assert_eq!(canonical(&Shown(text)), elsewhere);
+            assert_eq!(
+                canonical(&vec![Shown(text)])[1..=elsewhere.len()],
+                elsewhere
+            );
         }
     }
 

@@ -79,7 +79,11 @@ fn print(described: &DescribeResponse) {
     }
     say!("manifest    SHA-256 {}", described.manifest_digest);
     if let Some((agency, name)) = summary.dataset.split_once('/') {
-        say!("in SQL      \"{agency}\".{name}");
+        // Without a version the newest is meant.
+        match summary.version == described.versions {
+            true => say!("in SQL      \"{agency}\".{name}"),
+            false => say!("in SQL      \"{agency}\".\"{name}@{}\"", summary.version),
+        }
     }
     if !described.description.is_empty() {
         say!("\n{}", described.description);

@@ -90,6 +90,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
     };
     say!("{what:<11} {}@{}", published.dataset, published.version);
     say!("rows        {}", published.rows);
+    if published.rows == 0 {
+        say!("note        a version without rows: whoever asks for the newest gets none");
+    }
     say!(
         "data        SHA-256 {}, {} bytes of Parquet",
         published.digest,
@@ -103,9 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fault> {
         say!("alarm       {alarm}");
     }
     if !published.alarms.is_empty() {
-        say!(
-            "note        others may be shown another log than this one: ‘jingwei doctor’ says what to do about an alarm"
-        );
+        say!("note        ‘jingwei doctor’ says what to do about an alarm");
     }
     forget(&rejects);
     Ok(())

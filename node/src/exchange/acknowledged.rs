@@ -22,7 +22,7 @@ impl Provider {
     ) -> Vec<Result<(), Fault>> {
         let node = &self.0;
         let messages: Vec<_> = bodies.into_iter().map(Unverified::read).collect();
-        self.verify(messages.iter().flatten()).await;
+        self.verify(peer, messages.iter().flatten()).await;
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut taken: BTreeMap<AgencyId, Vec<Taken>> = BTreeMap::new();
         for (place, message) in messages.into_iter().enumerate() {
@@ -45,11 +45,14 @@ impl Provider {
         outcomes
     }
 
-    /// Finds out in one go which signatures hold.
-    async fn verify<'a>(&self, messages: impl Iterator<Item = &'a Unverified>) {
+    /// Finds out in one go which signatures hold, of messages that come over their sender's own
+    /// connection.
+    async fn verify<'a>(&self, peer: PeerKey, messages: impl Iterator<Item = &'a Unverified>) {
         let signed = messages.filter_map(|message| {
-            let sender = self.0.member(message.sender().ok()?).ok()?;
-            Some((message.envelope().clone(), sender.key.clone()))
+            let sender = message.sender().ok()?;
+            let member = self.0.member(sender).ok()?;
+            connected_as(&self.0, sender, peer).ok()?;
+            Some((message.envelope().clone(), member.key.clone()))
         });
         self.0.verifier.verify(signed.collect()).await;
     }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use arrow::datatypes::SchemaRef;
-use arrow_flight::Ticket;
 use arrow_flight::flight_service_client::FlightServiceClient;
+use arrow_flight::{FlightData, Ticket};
 use bytes::Bytes;
 use jingwei_proto::border::Query;
 use jingwei_proto::id::AgencyId;
@@ -12,9 +12,10 @@ use jingwei_proto::key::PublicKey;
 use jingwei_proto::statement::{Acceptance, AnswerDigest, Outcome, Receipt, Request};
 use jingwei_registry::fault::{Blame, Fault};
 use tokio::sync::oneshot;
+use tonic::Streaming;
 
 use super::ask::{Exchanged, Question, Rows, TempFile};
-use super::frames::Frames;
+use super::coming::Coming;
 use super::incoming::Incoming;
 use super::messages::{self, Message, Unverified};
 use super::same_history;
@@ -87,14 +88,14 @@ impl<'a> Asking<'a> {
             .await
             .map_err(|status| Fault::from_status(&status))?
             .into_inner();
-        let frames = Frames::of(frames, self.provider());
-        let answered = self.receive(frames, schema, rows).await?;
+        let mut frames = Coming::new(frames, self.provider());
+        let answered = self.receive(&mut frames, schema, rows).await?;
         self.acknowledge(answered).await
     }
 
     async fn receive(
         &self,
-        mut frames: Frames<'_>,
+        frames: &mut Coming<'_, Streaming<FlightData>>,
         schema: SchemaRef,
         rows: &Rows,
     ) -> Result<Answered, Fault> {
@@ -111,8 +112,8 @@ impl<'a> Asking<'a> {
         let first = frames.next().await?;
         let acceptance = Unverified::reply(first.app_metadata.clone(), provider)?;
         // Of a short answer the receipt is there already.
-        let mut receipt = frames.receipt();
-        self.verify([Some(&acceptance), receipt.as_ref()]).await;
+        let mut receipt = frames.peek_closing();
+        self.verify([&acceptance].into_iter().chain(&receipt)).await;
         let acceptance = messages::verify_acceptance(
             acceptance,
             &self.request,
@@ -154,14 +155,15 @@ impl<'a> Asking<'a> {
             return Ok(receipt);
         }
         let receipt = Unverified::reply(bytes, self.provider())?;
-        self.verify([Some(&receipt)]).await;
+        self.verify([&receipt]).await;
         Ok(receipt)
     }
 
     /// Finds out in one go which signatures hold.
-    async fn verify<const N: usize>(&self, messages: [Option<&Unverified>; N]) {
-        let messages = messages.into_iter().flatten();
-        let signed = messages.map(|message| (message.envelope().clone(), self.key.clone()));
+    async fn verify<'m>(&self, messages: impl IntoIterator<Item = &'m Unverified>) {
+        let signed = messages
+            .into_iter()
+            .map(|message| (message.envelope().clone(), self.key.clone()));
         self.question.node.verifier.verify(signed.collect()).await;
     }
 

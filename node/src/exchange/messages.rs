@@ -239,7 +239,8 @@ impl Unverified {
         })?;
         let message = Message {
             digest: self.envelope.payload_digest(),
-            bytes: self.bytes,
+            // What came is part of a larger buffer, which would be held for as long as this is.
+            bytes: Bytes::copy_from_slice(&self.bytes),
             head,
             body: (),
         };

@@ -14,6 +14,8 @@
 //! is computed before its first frame is sent, so that its receipt becomes durable together with its
 //! acceptance.
 //!
+//! Signatures are verified by the [`verifier`], together with those of other exchanges.
+//!
 //! The asker's question is answered when the acknowledgement stands in its own journal. Bringing
 //! it to the provider is the [`outbox`]'s work, which goes on trying when the question is over.
 
@@ -29,7 +31,7 @@ mod acknowledged;
 pub mod ask;
 mod asking;
 pub mod bundle;
-mod frames;
+mod coming;
 mod incoming;
 pub mod ledger;
 pub mod messages;

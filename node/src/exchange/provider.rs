@@ -85,6 +85,7 @@ impl Provider {
         let requester = message.sender()?.clone();
         let member = node.in_force(&requester)?;
         connected_as(node, &requester, peer)?;
+        message.audience()?;
         let signed = (message.envelope().clone(), member.key.clone());
         node.verifier.verify(vec![signed]).await;
         let request = messages::verify_request(

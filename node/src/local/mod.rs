@@ -138,15 +138,15 @@ impl Node {
     /// What the node is, sees and waits for.
     pub fn status(&self) -> StatusResponse {
         let standing = self.replica.standing().borrow().clone();
-        let standing_alarms = self.replica.alarms();
-        let mut alarms: Vec<String> = standing_alarms.iter().map(ToString::to_string).collect();
+        let raised = self.replica.alarms();
+        let mut alarms = self.standing_alarms();
         // No later attempt mends this: the log has entries that cannot be understood here.
         let newer = self.replica.index().newer_rules();
         alarms.extend(newer.map(|rules| IndexError::RulesTooNew(rules).to_string()));
         // What is an alarm is the last failure, too.
         let told = |problem: &String| {
             let same = |alarm: &Alarm| alarm.text == *problem;
-            alarms.contains(problem) || standing_alarms.iter().any(same)
+            alarms.contains(problem) || raised.iter().any(same)
         };
         let problem = standing.problem.filter(|problem| !told(problem));
         alarms.extend(self.key_alarms());

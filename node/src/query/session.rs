@@ -12,11 +12,13 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TransformedResult as _, TreeNode as _};
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateDefaults, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::Query;
 
@@ -77,6 +79,8 @@ impl Session {
         let mut query = statement::parse(sql)?;
         names::fold(&mut query);
         let mut state = TEMPLATE.clone();
+        // What `now()` says.
+        state.mark_start_execution();
         state.register_catalog_list(Arc::new(self.resolve(&query).await?));
         let plan = plan(&state, query).await?;
         statement::reads_only(&plan)?;
@@ -85,6 +89,7 @@ impl Session {
             .await
             .map_err(QueryError::of_planning)?;
         let context = TaskContext::from(&state).with_runtime(seat.runtime(self.limits.memory));
+        let physical = interruptible(physical)?;
         let rows = execute_stream(physical, Arc::new(context))?;
         let rows = bounded(rows, &self.limits, deadline, seat);
         Ok((rows.schema(), rows))
@@ -204,6 +209,20 @@ static TEMPLATE: LazyLock<SessionState> = LazyLock::new(|| {
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .build()
 });
+
+/// The plan with joins that give way to others after every so many batches. What reads a table does
+/// so by itself, but one batch of a table may be joined with millions of rows, and until it is,
+/// neither a limit of time nor somebody who goes away would be noticed.
+fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+    let wrapped = plan.transform_up(|node| {
+        Ok(if node.name().ends_with("JoinExec") {
+            Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)
+        } else {
+            Transformed::no(node)
+        })
+    });
+    wrapped.data()
+}
 
 /// Plans, mending columns' case one by one as they turn out to be missing.
 async fn plan(state: &SessionState, mut query: Box<Query>) -> Result<LogicalPlan, QueryError> {

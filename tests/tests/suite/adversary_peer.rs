@@ -201,12 +201,15 @@ fn withheld_and_false_receipts_are_noticed() {
         let receipt = open(last);
         put(last, &receipt, &stranger);
     });
-    // A forged acceptance is verified together with the true receipt.
-    let stranger = SecretKey::from_seed(&[42; 32]);
-    stage.caught(3, &["signed", "aa"], move |frames| {
-        let acceptance = open(&frames[0]);
-        put(&mut frames[0], &acceptance, &stranger);
-    });
+    // A signature that the provider's key has not made, verified together with a true one.
+    for which in [0, 2] {
+        stage.caught(3, &["signed", "aa"], move |frames| {
+            let true_one = Envelope::parse(&frames[which].app_metadata).unwrap();
+            let payload = true_one.payload().to_vec();
+            let forged = Envelope::from_parts(payload, true_one.key(), [1; 64]);
+            frames[which].app_metadata = forged.to_bytes().into();
+        });
+    }
 }
 
 #[test]

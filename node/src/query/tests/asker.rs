@@ -3,7 +3,7 @@
 use super::super::error::QueryError;
 use super::super::limits::Limits;
 use super::super::session::Session;
-use super::support::{Pair, Tables, run, sample};
+use super::support::{Pair, Tables, lines, run, sample};
 
 const FROM: &str = r#"FROM "fr.insee"."communes@3""#;
 
@@ -353,4 +353,31 @@ async fn limits_hold_here_too() {
     let error = run(&session, "SELECT * FROM fr.u").await.unwrap_err();
     assert!(matches!(error, QueryError::Limit(_)), "{error:?}");
     assert!(run(&session, "SELECT * FROM fr.u LIMIT 10").await.is_ok());
+}
+
+/// Ten thousand million pairs, and one thread for them and for the clock.
+#[tokio::test]
+async fn a_join_without_end_is_stopped_in_time() {
+    let tables = Tables::default().memory("fr", "u", &sample(100_000));
+    let limits = Limits {
+        time: std::time::Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let session = Session::new(std::sync::Arc::new(tables), limits);
+    let endless = "SELECT a.code, count(*) FROM fr.u a \
+         JOIN fr.u b ON length(a.code) = length(b.code) AND a.nom < b.nom GROUP BY 1";
+    let began = std::time::Instant::now();
+    let error = run(&session, endless).await.unwrap_err();
+    assert!(matches!(error, QueryError::Limit(_)), "{error:?}");
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_time_of_asking_is_known() {
+    let tables = Tables::default().memory("fr", "u", &sample(3));
+    let session = Session::new(std::sync::Arc::new(tables), Limits::default());
+    let sql = "SELECT count(*) FROM fr.u WHERE now() > '2024-01-01' \
+         AND current_date > '2024-01-01' AND current_timestamp >= now()";
+    let counted = lines(&run(&session, sql).await.unwrap());
+    assert!(counted[0].contains("| 3 "), "{counted:?}");
 }

@@ -50,7 +50,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Questions under way at once
-    #[arg(long, value_delimiter = ',', default_values_t = [16, 32])]
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 64])]
     concurrency: Vec<usize>,
 }
 
