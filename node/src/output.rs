@@ -193,7 +193,10 @@ impl<W: Write> Sketch<W> {
         let shown = self.table.row_count() as u64;
         let counted = words::rows(rows);
         if shown < rows {
-            writeln!(self.out, "{counted}, of which the first {shown} are shown")?;
+            writeln!(
+                self.out,
+                "{counted}, of which the first {shown} are shown; the other formats have them all"
+            )?;
         } else {
             writeln!(self.out, "{counted}")?;
         }
@@ -285,7 +288,9 @@ mod tests {
         let shown = text(Format::Table, 2);
         assert!(shown.contains("海淀区"), "{shown}");
         assert!(
-            shown.ends_with("3 rows, of which the first 2 are shown\n"),
+            shown.ends_with(
+                "3 rows, of which the first 2 are shown; the other formats have them all\n"
+            ),
             "{shown}"
         );
         assert!(!text(Format::Table, 9).contains('\u{1b}'));

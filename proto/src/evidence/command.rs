@@ -198,7 +198,11 @@ fn print_report(report: &Report, root: &Digest, out: &mut dyn Write) -> std::io:
             "  members     as the file shows them; no snapshot proves that this is all"
         )?,
     }
-    writeln!(out, "  asked by    {} at {}", report.asker, report.time)?;
+    writeln!(
+        out,
+        "  asked by    {}, saved at {}",
+        report.asker, report.time
+    )?;
     writeln!(out, "  question    {}", printable(&report.sql))?;
     writeln!(
         out,
