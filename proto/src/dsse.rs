@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::digest::{Digest, to_hex};
+use crate::digest::Digest;
 use crate::key::{KeyError, KeyId, PublicKey, Signer};
 
 /// The payload type of every envelope: an in-toto Statement.
@@ -129,7 +129,7 @@ impl Envelope {
         text.push_str(BEFORE_PAYLOAD);
         BASE64_STANDARD.encode_string(&self.payload, &mut text);
         text.push_str(BEFORE_KEY);
-        text.push_str(&to_hex(self.key.0.as_bytes()));
+        text.push_str(&self.key.to_string());
         text.push_str(BEFORE_SIGNATURE);
         BASE64_STANDARD.encode_string(self.signature, &mut text);
         text.push_str(END);

@@ -46,6 +46,10 @@ pub mod verifier;
 /// [`bundle`].
 pub const ACKNOWLEDGE: &str = "acknowledge";
 
+/// Bytes of rows up to which an answer is short: what HTTP/2 lets a server send before it hears
+/// from its client (RFC 9113 §6.9.2).
+const SHORT: usize = 65_535;
+
 /// Goes on with what a restart interrupted: answers that wait for an acknowledgement, and
 /// acknowledgements that may not have arrived.
 pub(crate) fn resume(node: &Arc<Node>) {

@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::SHORT;
 use super::ledger::{self, Place, Waiting};
 use super::messages::Message;
 use super::provider::provide_fault;
@@ -33,10 +34,6 @@ use crate::query::provide::ProvideError;
 
 /// Frames that may wait for the network; the plan below waits with them.
 const AHEAD: usize = 2;
-
-/// Bytes of rows up to which an answer is short: what HTTP/2 lets a server send before it hears
-/// from its client (RFC 9113 §6.9.2).
-const SHORT: usize = 65_535;
 
 /// What goes to the requester.
 pub(super) type Frames = Pin<Box<dyn Stream<Item = Result<FlightData, Status>> + Send>>;

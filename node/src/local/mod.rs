@@ -126,20 +126,11 @@ impl Local for LocalService {
 }
 
 impl Node {
-    /// The alarms about the registry that stand, a sentence for each.
-    pub(crate) fn standing_alarms(&self) -> Vec<String> {
-        self.replica
-            .alarms()
-            .iter()
-            .map(ToString::to_string)
-            .collect()
-    }
-
     /// What the node is, sees and waits for.
     pub fn status(&self) -> StatusResponse {
         let standing = self.replica.standing().borrow().clone();
         let raised = self.replica.alarms();
-        let mut alarms = self.standing_alarms();
+        let mut alarms: Vec<String> = raised.iter().map(ToString::to_string).collect();
         // No later attempt mends this: the log has entries that cannot be understood here.
         let newer = self.replica.index().newer_rules();
         alarms.extend(newer.map(|rules| IndexError::RulesTooNew(rules).to_string()));

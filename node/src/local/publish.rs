@@ -95,7 +95,12 @@ async fn run(
                 bytes: record.bytes,
                 index: record.index,
                 existed: published.existed,
-                alarms: node.standing_alarms(),
+                alarms: node
+                    .replica
+                    .alarms()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             });
             let _ = sender.send(Ok(PublishResponse { part: Some(part) })).await;
             Ok(())

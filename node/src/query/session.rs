@@ -212,7 +212,8 @@ static TEMPLATE: LazyLock<SessionState> = LazyLock::new(|| {
 
 /// The plan with joins that give way to others after every so many batches. What reads a table does
 /// so by itself, but one batch of a table may be joined with millions of rows, and until it is,
-/// neither a limit of time nor somebody who goes away would be noticed.
+/// neither a limit of time nor somebody who goes away would be noticed. A loop over two tables that
+/// finds nothing gives way to nobody still: it is within the library.
 fn interruptible(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let wrapped = plan.transform_up(|node| {
         Ok(if node.name().ends_with("JoinExec") {

@@ -95,13 +95,7 @@ fn order(a: &str, b: &str) -> Ordering {
 }
 
 fn text(text: &str, out: &mut Vec<u8>) -> Result<(), Unusual> {
-    if !text.bytes().all(plain) {
-        return serde_json::to_writer(out, text).map_err(|_| Unusual);
-    }
-    out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
-    out.push(b'"');
-    Ok(())
+    serde_json::to_writer(out, text).map_err(|_| Unusual)
 }
 
 /// Whether a byte of a text stands for itself in JSON (RFC 8259 §7).
